@@ -1,0 +1,267 @@
+"""The one place that opens sockets: a byte stream with a buffer, a deadline and TLS.
+
+Every wait ends at the stream's deadline with Temporary. After any Temporary the stream is closed:
+a dialogue that lost its place is never taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from wire.buffer import LINE_LIMIT, ReceiveBuffer
+from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
+from wire.outcome import SetupTrouble, Temporary
+
+_HIGH_WATER = 1 << 20  # bytes read ahead before reading pauses: one pipelined batch, not a mailbox
+_LOW_WATER = 1 << 18
+
+
+class _Protocol(asyncio.Protocol):
+    """Feeds the buffer and wakes the one reader; pauses reading when the buffer is full."""
+
+    def __init__(self) -> None:
+        self.buffer = ReceiveBuffer()
+        self.transport: asyncio.Transport | None = None
+        self.ended = False
+        self.error: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._drain: asyncio.Future[None] | None = None
+        self._reading_paused = False
+        self._writing_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # asyncio hands a Transport to a stream protocol
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer.feed(data)
+        if len(self.buffer) > _HIGH_WATER and not self._reading_paused and self.transport is not None:
+            self.transport.pause_reading()
+            self._reading_paused = True
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        self._wake()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        self.error = self.error or exc
+        self._wake()
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def resume_if_low(self) -> None:
+        if self._reading_paused and len(self.buffer) < _LOW_WATER and self.transport is not None and not self.ended:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    async def wait_data(self) -> None:
+        if self._reading_paused and self.transport is not None and not self.ended:
+            self._reading_paused = False  # a block longer than the mark is being awaited
+            self.transport.resume_reading()
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    async def wait_drain(self) -> None:
+        while self._writing_paused and not self.ended:
+            self._drain = asyncio.get_running_loop().create_future()
+            try:
+                await self._drain
+            finally:
+                self._drain = None
+
+
+class Stream:
+    """A connection to `endpoint`. Not for two readers at once; one reader beside one writer is fine."""
+
+    def __init__(self, endpoint: Endpoint, protocol: _Protocol, transport: asyncio.Transport) -> None:
+        self.endpoint = endpoint
+        self.deadline: float | None = None  # absolute, in the running loop's time(); None waits for ever
+        self.secure = False
+        self._protocol = protocol
+        self._transport = transport
+        self._closed = False
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint, tls: TlsPolicy, *, deadline: float | None = None) -> Stream:
+        """Connect, with TLS from the first byte where the endpoint says so.
+
+        Temporary when it cannot be reached in time; SetupTrouble for a certificate or TLS version that is not accepted.
+        """
+        loop = asyncio.get_running_loop()
+        implicit = endpoint.security is Security.TLS
+        protocol = _Protocol()
+        try:
+            context = tls_context(tls) if implicit else None
+            async with asyncio.timeout_at(deadline):
+                transport, _ = await loop.create_connection(
+                    lambda: protocol,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=context,
+                    server_hostname=endpoint.host if implicit else None,
+                    happy_eyeballs_delay=0.25 if not _is_address(endpoint.host) else None,
+                )
+        except TimeoutError:
+            raise Temporary(f"{endpoint}: no connection in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise SetupTrouble(f"{endpoint}: certificate not accepted: {error.verify_message}") from None
+        except ssl.SSLError as error:
+            raise SetupTrouble(f"{endpoint}: TLS failed: {error.reason or error}") from None
+        except (OSError, UnicodeError) as error:
+            raise Temporary(f"{endpoint}: cannot connect: {error}") from None
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a late small segment costs 40 ms
+        stream = cls(endpoint, protocol, transport)
+        stream.deadline = deadline
+        stream.secure = implicit
+        return stream
+
+    async def start_tls(self, tls: TlsPolicy) -> None:
+        """Upgrade after the server agreed. Bytes that came in the clear behind its agreement end the dialogue."""
+        if self._protocol.buffer.clear():
+            self.abort()
+            raise SetupTrouble(f"{self.endpoint}: bytes came in the clear behind the answer to STARTTLS")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                transport = await loop.start_tls(
+                    self._transport, self._protocol, tls_context(tls), server_hostname=self.endpoint.host
+                )
+        except TimeoutError:
+            self.abort()
+            raise Temporary(f"{self.endpoint}: TLS not ready in time") from None
+        except ssl.SSLCertVerificationError as error:
+            self.abort()
+            raise SetupTrouble(f"{self.endpoint}: certificate not accepted: {error.verify_message}") from None
+        except ssl.SSLError as error:
+            self.abort()
+            raise SetupTrouble(f"{self.endpoint}: TLS failed: {error.reason or error}") from None
+        except OSError as error:
+            self.abort()
+            raise Temporary(f"{self.endpoint}: connection lost while TLS started: {error}") from None
+        if transport is None:
+            raise Temporary(f"{self.endpoint}: connection lost while TLS started")
+        self._transport = transport
+        self._protocol.transport = transport
+        self.secure = True
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Numeric address and port of the other side, while connected."""
+        name = self._transport.get_extra_info("peername")
+        return (name[0], name[1]) if name else None
+
+    @property
+    def usable(self) -> bool:
+        """Open, and the peer has said nothing unasked and not hung up (a fit test before a pooled connection is reused)."""
+        return not self._closed and not self._protocol.ended and not len(self._protocol.buffer)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet taken."""
+        return len(self._protocol.buffer)
+
+    async def read_line(self, limit: int = LINE_LIMIT) -> bytes:
+        """The next line, without its line end. A line cut off by end of file is never given."""
+        protocol = self._protocol
+        while (line := protocol.buffer.take_line(limit)) is None:
+            await self._wait()
+        protocol.resume_if_low()
+        return line
+
+    async def read_exact(self, count: int) -> bytes:
+        """Exactly `count` bytes."""
+        protocol = self._protocol
+        while (block := protocol.buffer.take_exact(count)) is None:
+            await self._wait()
+        protocol.resume_if_low()
+        return block
+
+    async def read_some(self, most: int = 65536) -> bytes:
+        """Between 1 and `most` bytes: what is here, after waiting for the first."""
+        protocol = self._protocol
+        while not (block := protocol.buffer.take_some(most)):
+            await self._wait()
+        protocol.resume_if_low()
+        return block
+
+    async def write(self, data: bytes) -> None:
+        """Send `data` as one write; waits only while the peer takes nothing."""
+        self.write_soon(data)
+        if self._protocol._writing_paused:
+            await self.drain()
+
+    def write_soon(self, data: bytes) -> None:
+        """Queue `data` without waiting; `drain` later where much is queued."""
+        if self._closed or self._protocol.ended:
+            raise self._lost()
+        self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the peer took enough of what was written."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                await self._protocol.wait_drain()
+        except TimeoutError:
+            self.abort()
+            raise Temporary(f"{self.endpoint}: the server takes no data") from None
+        if self._protocol.ended:
+            raise self._lost()
+
+    async def _wait(self) -> None:
+        if self._closed or self._protocol.ended:
+            raise self._lost()
+        if self.deadline is None:
+            await self._protocol.wait_data()
+            return
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                await self._protocol.wait_data()
+        except TimeoutError:
+            self.abort()
+            raise Temporary(f"{self.endpoint}: no answer in time") from None
+
+    def _lost(self) -> Temporary:
+        error = self._protocol.error
+        self.abort()
+        return Temporary(f"{self.endpoint}: connection closed by the server" + (f": {error}" if error else ""))
+
+    def close(self) -> None:
+        """Close after what is queued was sent; never waits."""
+        self._closed = True
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once; nothing more is sent (a half-sent literal stays half-sent, never padded)."""
+        self._closed = True
+        self._transport.abort()
+
+
+def _is_address(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
