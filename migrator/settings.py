@@ -1,0 +1,161 @@
+"""What the configuration comes to: frozen values that every program of the migration reads.
+
+No file is opened here; `migrator.config` reads and checks the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from wire.endpoint import Endpoint, TlsPolicy
+from wire.secret import Secret
+
+Value = str | list["Value"] | dict[str, "Value"]  # what CreateAccount settings may hold here
+
+PLACEHOLDER: Final = re.compile(r"\{(?:user|domain|address)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class CommuniGateSettings:
+    """`[communigate]`: the new server."""
+
+    cli: Endpoint
+    login: str
+    password: Secret
+    imap: Endpoint
+    smtp: Endpoint
+    connections: int
+    protected: frozenset[str]  # lower-case; a name without a domain is protected in every domain
+    main_domain: str
+    copy_as: str
+    tls: TlsPolicy
+
+    def is_protected(self, address: str) -> bool:
+        """Whether `address` (lower-case) is a protected name or `login` itself; asks no server."""
+        name, _, domain = address.partition("@")
+        if {name, address} & self.protected:
+            return True
+        login, _, login_domain = self.login.lower().partition("@")
+        return name == login and domain in ("", login_domain or self.main_domain or domain)
+
+
+@dataclass(frozen=True, slots=True)
+class HelperSettings:
+    """`[helper]`; `deadline` in seconds."""
+
+    deadline: float
+    concurrency: int
+    log: Path
+    temporary: str
+    interface: int
+    pilot: frozenset[str] | None  # None: everybody is served
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """`[state]`."""
+
+    url: str
+    path: Path
+    public_key_file: Path
+    key_file: Path
+    keep_password: str
+
+    @property
+    def directory(self) -> Path:
+        """Where the ledger and its locks lie."""
+        return self.path.parent
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """`[worker]`."""
+
+    embedded: bool
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSettings:
+    """`[domains."NAME"]`: one domain's old servers and how its users move."""
+
+    name: str
+    new: str
+    smtp: Endpoint | None
+    roster: frozenset[str] | None  # full addresses, lower-case
+    verify: str
+    imap: Endpoint | None
+    pop: Endpoint | None
+    login: str
+    old_domain: str
+    tls: TlsPolicy
+    after_login: str
+    copy: str
+    copy_options: tuple[str, ...]
+    max_connections: int
+    accept_all: str
+    admin_login: str
+    admin_password: Secret | None
+    forward_ip: bool
+    apop: bool
+    helo: str
+    senders: tuple[str, ...]
+    create: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def verify_endpoint(self) -> Endpoint:
+        """The listener that is asked about passwords."""
+        endpoint = self.imap if self.verify == "imap" else self.pop
+        assert endpoint is not None  # load_settings refuses a verify without its server
+        return endpoint
+
+    @property
+    def copy_endpoint(self) -> Endpoint:
+        """The listener that mail is copied from."""
+        endpoint = self.imap if self.copy == "imap" else self.pop
+        assert endpoint is not None  # load_settings refuses a copy without its server
+        return endpoint
+
+    @property
+    def copies(self) -> bool:
+        """Whether a first login queues a copy."""
+        return self.after_login in ("copy", "copy+export")
+
+    @property
+    def exports(self) -> bool:
+        """Whether a first login saves the name/password pair."""
+        return self.after_login in ("export", "copy+export")
+
+    def old_address(self, address: str) -> str:
+        """`address` as the old server knows it (`old_domain` in place of its domain)."""
+        user, _, domain = address.rpartition("@")
+        return f"{user}@{self.old_domain or domain}"
+
+    def source_login(self, address: str) -> bytes:
+        """The login name on the old server; {domain} and {address} are with `old_domain` where it is set."""
+        old = self.old_address(address)
+        user, _, domain = old.rpartition("@")
+        # one pass, so that a brace inside a name is never taken for a placeholder
+        parts = {"{user}": user, "{domain}": domain, "{address}": old}
+        return PLACEHOLDER.sub(lambda match: parts[match[0]], self.login).encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration; `files` are all it was read from."""
+
+    path: Path
+    communigate: CommuniGateSettings
+    helper: HelperSettings
+    state: StateSettings
+    worker: WorkerSettings
+    domains: Mapping[str, DomainSettings]
+    files: tuple[Path, ...]
+
+    def domain(self, name: str) -> DomainSettings | None:
+        """The table of domain `name`, else `[domains.default]`, else None."""
+        return self.domains.get(name.lower()) or self.domains.get("default")
