@@ -1,0 +1,139 @@
+"""The tables of the ledger, and the version they are at.
+
+Times are seconds since the epoch (REAL), addresses are lower case, logins are the bytes they came
+as. A password is only ever a sealed box (`sealed`), which nobody without the key file can open, and
+which differs each time the same password is sealed: equal boxes tell nothing, and there is no digest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from wire.outcome import SetupTrouble
+
+VERSION: Final = 1
+
+_ACCOUNTS: Final = (
+    # One row for every account that the helper has made or verified.
+    """
+    CREATE TABLE accounts (
+        account     TEXT PRIMARY KEY,
+        domain      TEXT NOT NULL,
+        adoption    TEXT NOT NULL,              -- seen | adopting | adopted | refused
+        reason      TEXT NOT NULL DEFAULT '',   -- why refused, or what went wrong last
+        attempts    INTEGER NOT NULL DEFAULT 0, -- adoptions tried by a worker
+        not_before  REAL NOT NULL DEFAULT 0,    -- when a worker tries again
+        created_at  REAL,                       -- NEW made it
+        verified_at REAL,                       -- last right password
+        adopted_at  REAL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX accounts_by_adoption ON accounts (adoption, not_before)",
+    # The login that was right at one old server. The sealed password goes when nobody needs it any more.
+    """
+    CREATE TABLE logins (
+        account     TEXT NOT NULL REFERENCES accounts (account) ON DELETE CASCADE,
+        source      TEXT NOT NULL,              -- the old server, as an endpoint
+        login       BLOB NOT NULL,
+        sealed      BLOB,
+        verified_at REAL NOT NULL,
+        wiped_at    REAL,
+        exporting   INTEGER NOT NULL DEFAULT 0, -- 1: the row belongs to the export, until it is purged
+        purged_at   REAL,
+        PRIMARY KEY (account, source)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX logins_to_export ON logins (source, account) WHERE exporting",
+    # Export runs and purges: who asked and how many rows, never a password.
+    """
+    CREATE TABLE audit (
+        id     INTEGER PRIMARY KEY,
+        at     REAL NOT NULL,
+        actor  TEXT NOT NULL,
+        action TEXT NOT NULL,
+        detail TEXT NOT NULL
+    )
+    """,
+)
+
+_JOBS: Final = (
+    # One copy for one account from one old server. A job that runs is PENDING with a lease.
+    """
+    CREATE TABLE jobs (
+        id           INTEGER PRIMARY KEY,
+        account      TEXT NOT NULL,
+        domain       TEXT NOT NULL,
+        source       TEXT NOT NULL,
+        server       TEXT NOT NULL,              -- the old server's host: what the limit on copies counts
+        phase        TEXT NOT NULL,              -- pending | waiting | held | done
+        created_at   REAL NOT NULL,
+        not_before   REAL NOT NULL DEFAULT 0,
+        attempts     INTEGER NOT NULL DEFAULT 0, -- claims that ended in trouble, since the last success or retry
+        bugs         INTEGER NOT NULL DEFAULT 0,
+        losses       INTEGER NOT NULL DEFAULT 0, -- leases that ran out: the worker died with this job
+        fence        INTEGER NOT NULL DEFAULT 0, -- grows with each claim; an old holder's word no longer counts
+        lease_until  REAL NOT NULL DEFAULT 0,    -- 0: nobody runs it
+        lease_worker TEXT NOT NULL DEFAULT '',
+        lease_host   TEXT NOT NULL DEFAULT '',
+        lease_pid    INTEGER NOT NULL DEFAULT 0,
+        started_at   REAL,                       -- the first claim
+        finished_at  REAL,
+        seconds      REAL NOT NULL DEFAULT 0,    -- spent running, all attempts together
+        reason       TEXT NOT NULL DEFAULT '',
+        copied       INTEGER NOT NULL DEFAULT 0, -- messages, all attempts together
+        bytes        INTEGER NOT NULL DEFAULT 0,
+        already      INTEGER NOT NULL DEFAULT 0, -- messages the last attempt found there
+        refused      INTEGER NOT NULL DEFAULT 0,
+        unexplained  INTEGER NOT NULL DEFAULT 0,
+        report       TEXT NOT NULL DEFAULT '',   -- of the last attempt that ended, JSON
+        identity     TEXT,                       -- of the source INBOX: two accounts must not copy one mailbox
+        UNIQUE (account, source)
+    )
+    """,
+    "CREATE INDEX jobs_due ON jobs (phase, server, not_before)",
+    "CREATE INDEX jobs_running ON jobs (server, lease_until) WHERE lease_until > 0",
+    "CREATE INDEX jobs_by_identity ON jobs (server, identity) WHERE identity IS NOT NULL",
+)
+
+_ANSWERS: Final = (
+    # What probes found out about addresses; `forget` removes it.
+    """
+    CREATE TABLE answers (
+        address     TEXT PRIMARY KEY,
+        domain      TEXT NOT NULL,
+        verdict     TEXT NOT NULL,
+        reason      TEXT NOT NULL,
+        asked_at    REAL NOT NULL,
+        fresh_until REAL NOT NULL,               -- asked again in the background after this
+        valid_until REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX answers_by_end ON answers (valid_until)",
+)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The version of the tables in this file; 0 for an empty file."""
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to VERSION, inside the caller's transaction. Another process may have been faster."""
+    found = version(connection)
+    if found > VERSION:
+        raise SetupTrouble(f"the ledger has version {found}, of a newer program; this one knows up to {VERSION}")
+    if found == 0:
+        for statement in (*_ACCOUNTS, *_JOBS, *_ANSWERS, *_marks()):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _marks() -> tuple[str, ...]:
+    try:
+        from migrator.ledger import marks  # noqa: PLC0415 - marks is written on the Store, which is built on this module
+    except ImportError:
+        return ()
+
+    return marks.SCHEMA
