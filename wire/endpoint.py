@@ -7,6 +7,7 @@ likewise pop3, smtp and cli (`cli+tls://` is the contract's name for implicit TL
 from __future__ import annotations
 
 import ssl
+import warnings
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -120,8 +121,6 @@ def tls_context(policy: TlsPolicy) -> ssl.SSLContext:
     if minimum < ssl.TLSVersion.TLSv1_2:
         context.set_ciphers("DEFAULT@SECLEVEL=0")  # OpenSSL 3 offers TLS 1.0 and 1.1 at level 0 only
     if context.minimum_version != minimum:
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # an old server's TLSv1 was asked for by name
             context.minimum_version = minimum

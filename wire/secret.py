@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 class Secret:
-    """Bytes exactly as they came. Only `reveal` gives them back, and only the code that puts them on a wire calls it."""
+    """Bytes exactly as they came. Only `reveal` gives them back, and only code that puts them on a wire calls it."""
 
     __slots__ = ("_value",)
 

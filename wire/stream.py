@@ -173,7 +173,7 @@ class Stream:
 
     @property
     def usable(self) -> bool:
-        """Open, and the peer has said nothing unasked and not hung up (a fit test before a pooled connection is reused)."""
+        """Open, and the peer has neither hung up nor said anything unasked: fit to be reused from a pool."""
         return not self._closed and not self._protocol.ended and not len(self._protocol.buffer)
 
     @property

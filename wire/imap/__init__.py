@@ -1,0 +1,1 @@
+"""IMAP4rev1 (RFC 3501) and the extensions that a password check or a mailbox copy needs."""

@@ -1,0 +1,188 @@
+"""One IMAP connection as commands and replies: tags, literals, limits. It decides nothing about what a reply means.
+
+After any Temporary the connection is closed: a dialogue that lost its place is never taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from wire.imap.encoder import Arg, encode_command
+from wire.imap.parser import Assembler, Continuation, Response, Status, Untagged, check_literal
+from wire.outcome import ProtocolTrouble, Temporary
+from wire.stream import Stream
+
+GREETING_LINE_LIMIT: Final = 65536  # before login: no list, no message, only capabilities
+GREETING_LITERAL_LIMIT: Final = 8192
+LINE_LIMIT: Final = 32 << 20  # after login: a SEARCH reply of two million UIDs is one line of 20 MB
+LITERAL_LIMIT: Final = 4 << 20  # names, headers; message bodies are streamed and have no limit
+COLLECT_LIMIT: Final = 2_000_000  # untagged replies kept for one command: a mailbox nobody has is this large
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A tagged reply with everything untagged that came before it."""
+
+    status: bytes  # b"OK", b"NO" or b"BAD"
+    code: str  # first word of the [code], upper case; "" without
+    code_args: bytes
+    text: str
+    untagged: list[Untagged] = field(default_factory=list)
+    notices: list[Status] = field(default_factory=list)  # untagged OK, NO, BAD with their codes
+
+
+class Dialogue:
+    """Sends commands and reads responses over one stream, one command at a time or pipelined."""
+
+    def __init__(self, stream: Stream, *, tag_prefix: bytes = b"") -> None:
+        self.stream = stream
+        self.capabilities: frozenset[str] | None = None  # None: not known now, ask
+        self.line_limit = GREETING_LINE_LIMIT
+        self.literal_limit = GREETING_LITERAL_LIMIT
+        self.progress_timeout: float | None = None
+        # Random, so that a reply sent before the command was cannot carry its tag.
+        self._prefix = tag_prefix or b"x" + os.urandom(3).hex().encode()
+        self._count = 0
+
+    def authenticated(self) -> None:
+        """Logged in: longer lines and literals are to be expected now."""
+        self.line_limit, self.literal_limit = LINE_LIMIT, LITERAL_LIMIT
+
+    def next_tag(self) -> bytes:
+        """A tag never used before on this connection."""
+        self._count += 1
+        return b"%b%d" % (self._prefix, self._count)
+
+    def has(self, capability: str) -> bool:
+        """Whether the server announced `capability` (upper case)."""
+        return self.capabilities is not None and capability in self.capabilities
+
+    def renew(self) -> None:
+        """A step went well: where a progress time-out is set, the next one has that long."""
+        if self.progress_timeout is not None:
+            self.stream.deadline = asyncio.get_running_loop().time() + self.progress_timeout
+
+    def encode(self, tag: bytes, name: bytes, args: Sequence[Arg]) -> list[bytes]:
+        """The command as chunks, with the literal forms that the server offers."""
+        return encode_command(tag, name, args, literal_plus=self.has("LITERAL+"), literal_minus=self.has("LITERAL-"))
+
+    async def read(self) -> Response:
+        """The next whole response; ProtocolTrouble (and the connection closed) if it cannot be understood."""
+        assembler = Assembler()
+        try:
+            while (size := assembler.add_line(await self.stream.read_line(self.line_limit))) is not None:
+                check_literal(size, self.literal_limit)
+                assembler.add_literal(await self.stream.read_exact(size))
+            response = assembler.take()
+        except ProtocolTrouble:
+            self.stream.abort()
+            raise
+        if isinstance(response, Untagged) and response.name == b"CAPABILITY":
+            self.note_capabilities(response)
+        return response
+
+    def note_capabilities(self, response: Untagged | Status) -> None:
+        """Remember what `* CAPABILITY ...` or `[CAPABILITY ...]` announced."""
+        if isinstance(response, Status):
+            if response.code == "CAPABILITY":
+                self.capabilities = frozenset(response.code_args.decode("ascii", "replace").upper().split())
+        else:
+            words = (word.decode("ascii", "replace").upper() for word in response.data if isinstance(word, bytes))
+            self.capabilities = frozenset(words)
+
+    async def read_reply(self, tag: bytes, take: Callable[[Untagged], bool] | None = None) -> Completed:
+        """Read up to the tagged reply of `tag`. What `take` returns True for is not collected.
+
+        BYE is Temporary: the server is going away, whatever else it says. So is a tag that is not `tag`.
+        """
+        untagged: list[Untagged] = []
+        notices: list[Status] = []
+        while True:
+            response = await self.read()
+            if isinstance(response, Untagged):
+                if take is None or not take(response):
+                    untagged.append(response)
+            elif isinstance(response, Status):
+                if response.tag:
+                    return self._complete(tag, response, untagged, notices)
+                self.refuse_bye(response)
+                notices.append(response)
+            else:
+                raise self.broken("the server asks for more where nothing more is due")
+            if len(untagged) + len(notices) > COLLECT_LIMIT:
+                raise self.broken("the reply never ends")
+
+    def _complete(self, tag: bytes, reply: Status, untagged: list[Untagged], notices: list[Status]) -> Completed:
+        if reply.tag != tag:
+            raise self.broken("the reply carries the tag of another command")
+        text = reply.text.decode("utf-8", "backslashreplace")
+        return Completed(reply.status, reply.code, reply.code_args, text, untagged, notices)
+
+    def refuse_bye(self, response: Status) -> None:
+        """Temporary for an untagged BYE (RFC 3501 7.1.5), and for a greeting that comes twice."""
+        if response.status == b"BYE":
+            self.stream.abort()
+            raise Temporary(b"the server says BYE: " + response.text, code=response.code)
+        if response.status == b"PREAUTH":
+            raise self.broken("PREAUTH in the middle of a dialogue")
+
+    def broken(self, text: str) -> ProtocolTrouble:
+        """Close the connection; the exception to raise."""
+        self.stream.abort()
+        return ProtocolTrouble(f"{self.stream.endpoint}: {text}")
+
+    async def settle(self) -> None:
+        """Read what the server said unasked, before a command goes out; a reply among it is ProtocolTrouble."""
+        while self.stream.buffered:
+            response = await self.read()
+            if isinstance(response, Status) and not response.tag:
+                self.refuse_bye(response)
+            elif not isinstance(response, Untagged):
+                raise self.broken("a reply came before the command was sent")
+
+    async def send(self, chunks: Sequence[bytes], tag: bytes) -> Completed | None:
+        """Send a command's chunks, waiting for `+` between them; a tagged reply that came instead ends it."""
+        for chunk in chunks[:-1]:
+            await self.stream.write(chunk)
+            early = await self.read_continuation(tag)
+            if early is not None:
+                return early
+        await self.stream.write(chunks[-1])
+        return None
+
+    async def read_continuation(self, tag: bytes) -> Completed | None:
+        """Wait for `+`: None when it came, the tagged reply when the server refused instead."""
+        untagged: list[Untagged] = []
+        notices: list[Status] = []
+        while True:
+            response = await self.read()
+            if isinstance(response, Continuation):
+                return None
+            if isinstance(response, Untagged):
+                untagged.append(response)
+            elif response.tag:
+                return self._complete(tag, response, untagged, notices)
+            else:
+                self.refuse_bye(response)
+                notices.append(response)
+            if len(untagged) + len(notices) > COLLECT_LIMIT:
+                raise self.broken("the reply never ends")
+
+    async def run(
+        self, name: bytes, args: Sequence[Arg] = (), *, take: Callable[[Untagged], bool] | None = None
+    ) -> Completed:
+        """One command to its tagged reply, whatever that says."""
+        self.renew()
+        if self.stream.buffered:
+            await self.settle()
+        tag = self.next_tag()
+        early = await self.send(self.encode(tag, name, args), tag)
+        if early is not None:
+            if early.status == b"OK":
+                raise self.broken("OK to a command that was not sent to its end")
+            return early
+        return await self.read_reply(tag, take)
