@@ -1,0 +1,68 @@
+"""How an account is reached, and a logged-in IMAP session for it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from migrator.report import SourceRefused, TargetRefused
+from wire.endpoint import Endpoint, TlsPolicy
+from wire.imap.client import ImapClient
+from wire.imap.encoder import Text
+from wire.outcome import Permanent, Scope, SetupTrouble, Temporary, Verdict
+from wire.secret import Secret
+
+
+_CHECKED: Final = TlsPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One account at one server. `prefix` is put before every mailbox name (`~account/` for an administrator)."""
+
+    endpoint: Endpoint
+    login: bytes
+    password: Secret
+    tls: TlsPolicy = _CHECKED
+    authzid: bytes = b""
+    prefix: bytes = b""
+    proxy: bytes = b""  # the account to become by PROXYAUTH after an administrator's login
+
+    @property
+    def label(self) -> str:
+        """Endpoint and login for reports and for the key of marks; no secret."""
+        login = (self.proxy or self.authzid or self.login).decode("utf-8", "backslashreplace")
+        prefix = self.prefix.decode("utf-8", "backslashreplace")
+        return f"{self.endpoint} {login}" + (f" {prefix}" if prefix else "")
+
+
+async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClient:
+    """Connect and log in, one attempt.
+
+    SourceRefused or TargetRefused when the server said no to these credentials; SetupTrouble for TLS and
+    for what no retry mends; Temporary for everything unclear.
+    """
+    deadline = asyncio.get_running_loop().time() + timeout
+    client = await ImapClient.connect(access.endpoint, access.tls, deadline=deadline)
+    try:
+        client.deadline = deadline
+        answer = await client.login(access.login, access.password, authzid=access.authzid)
+        if answer.verdict is Verdict.NO:
+            raise (SourceRefused if source else TargetRefused)(f"{access.endpoint}: login refused: {answer.reason}")
+        if answer.verdict is not Verdict.YES:
+            kind = SetupTrouble if answer.scope is Scope.SETUP else Temporary
+            raise kind(f"{access.endpoint}: no login now: {answer.reason}", scope=answer.scope)
+        if access.proxy:
+            await _become(client, access)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+async def _become(client: ImapClient, access: Access) -> None:
+    try:
+        await client.command(b"PROXYAUTH", Text(access.proxy))  # Netscape Messaging Server
+    except Permanent as refusal:
+        raise SourceRefused(f"{access.endpoint}: PROXYAUTH refused: {refusal.text}", code=refusal.code) from None

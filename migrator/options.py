@@ -1,0 +1,198 @@
+"""The flags of the Move programs, read in one way for the programs and for `copy_options` of a domain.
+
+Flags stand before the other arguments, as the migration guide has them; everything from the first
+argument that is not a flag on is taken as it is, so that a password may begin with a dash. A flag
+that is known but cannot be honoured is an error, never ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+GUIDE_TIMEOUT: Final = 20.0  # seconds without an answer; the guide's own number
+PATIENT_TIMEOUT: Final = 3600.0  # --notimeout, the guide's number too
+WORKER_TIMEOUT: Final = 300.0  # a worker has time: a cold mailbox of a million messages takes minutes to open
+
+
+class OptionTrouble(ValueError):
+    """A flag or its value cannot be used; the text is a sentence for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class DateFilter:
+    """Only messages whose INTERNALDATE lies before, or not before, `when` as the date stands, without its zone."""
+
+    after: bool
+    when: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """What a copy is asked to do. The defaults copy everything and delete nothing."""
+
+    verbose: bool = False
+    json: bool = False
+    list_pattern: str = "*"
+    source_prefix: str = ""
+    target_prefix: str = ""
+    skip: frozenset[str] = frozenset()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = WORKER_TIMEOUT
+    delete: bool = False
+    subscriptions: bool = True
+    subscribed_only: bool = False
+    fetch_item: bytes = b"BODY.PEEK[]"
+    one_by_one: bool = False
+    acl: bool = True
+    proxy_user: str = ""
+    date_filter: DateFilter | None = None
+    old_password_file: str = ""
+    new_password_file: str = ""
+    ca_file: str = ""
+    check_certificates: bool = True
+
+
+Apply = Callable[[CopyOptions, Sequence[str]], CopyOptions]
+
+
+def parse_options(
+    arguments: Sequence[str], *, timeout: float = WORKER_TIMEOUT, pop: bool = False
+) -> tuple[CopyOptions, list[str]]:
+    """Flags into CopyOptions, and what follows them. `pop` allows MovePOPMail's flags only.
+
+    OptionTrouble names the flag that is unknown, not available, short of a value or given a wrong one.
+    """
+    options = CopyOptions(timeout=timeout)
+    rest = list(arguments)
+    known = {**_COMMON} if pop else {**_COMMON, **_IMAP}
+    while rest and rest[0].startswith("--"):
+        flag = rest.pop(0)
+        if flag == "--":
+            break
+        if flag in _UNAVAILABLE and not pop:
+            raise OptionTrouble(f"{flag} is not available in this version: {_UNAVAILABLE[flag]}")
+        if flag not in known:
+            only = " (it is for IMAP copies)" if flag in _IMAP else ""
+            raise OptionTrouble(f"unknown option {flag}{only}")
+        count, apply = known[flag]
+        if len(rest) < count:
+            raise OptionTrouble(f"{flag} needs {count} value{'s' if count > 1 else ''}")
+        values, rest = rest[:count], rest[count:]
+        options = apply(options, values)
+    return options, rest
+
+
+def parse_copy_options(arguments: Sequence[str], *, pop: bool = False) -> CopyOptions:
+    """The `copy_options` of a domain: flags only. OptionTrouble for anything a worker cannot use."""
+    options, rest = parse_options(arguments, pop=pop)
+    if rest:
+        raise OptionTrouble(f"{rest[0]!r} is not an option")
+    if options.old_password_file or options.new_password_file:
+        raise OptionTrouble("password files are for the Move programs; a worker has the passwords")
+    return options
+
+
+def _set(**changes: object) -> tuple[int, Apply]:
+    return 0, lambda options, _values: replace(options, **changes)  # type: ignore[arg-type]  # names checked by a test
+
+
+def _text(name: str) -> tuple[int, Apply]:
+    def apply(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+        if any(c in values[0] for c in "\r\n\0"):
+            raise OptionTrouble(f"{values[0]!r} holds a control character")
+        return replace(options, **{name: values[0]})
+
+    return 1, apply
+
+
+def _skip(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+    return replace(options, skip=options.skip | {values[0]})
+
+
+def _rename(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+    return _add_renames(options, {values[0]: values[1]})
+
+
+def _add_renames(options: CopyOptions, renames: Mapping[str, str]) -> CopyOptions:
+    for old, new in renames.items():
+        if not old or not new:
+            raise OptionTrouble("a mailbox is renamed from a name to a name; one of them is empty")
+        if options.renames.get(old, new) != new:
+            raise OptionTrouble(f"{old!r} is renamed twice: to {options.renames[old]!r} and to {new!r}")
+    return replace(options, renames={**options.renames, **renames})
+
+
+def _rename_list(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+    try:
+        text = Path(values[0]).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionTrouble(f"--renameMailboxList {values[0]}: cannot read: {error}") from None
+    renames: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        old, tab, new = line.partition("\t")
+        if not tab or not old or not new or "\t" in new:
+            raise OptionTrouble(f"--renameMailboxList {values[0]}, line {number}: needs old name, tab, new name")
+        if renames.get(old, new) != new:
+            raise OptionTrouble(f"--renameMailboxList {values[0]}, line {number}: {old!r} is renamed twice")
+        renames[old] = new
+    return _add_renames(options, renames)
+
+
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DATE: Final = re.compile(r" ?(\d{1,2})-([A-Za-z]{3})-(\d{4})(?: (\d{1,2}):(\d\d):(\d\d))?")
+
+
+def _filter(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+    side, text = values
+    found = _DATE.fullmatch(text)
+    if side not in ("before", "after"):
+        raise OptionTrouble(f"--filter is followed by before or after and a date, not by {side!r}")
+    if options.date_filter is not None:
+        raise OptionTrouble("--filter may be given once")
+    try:
+        if found is None or found[2].lower() not in _MONTHS:
+            raise ValueError
+        hour, minute, second = (int(part or 0) for part in found.groups()[3:])
+        month = _MONTHS.index(found[2].lower()) + 1
+        when = datetime(int(found[3]), month, int(found[1]), hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        raise OptionTrouble(f'--filter {side}: {text!r} is not a date; write "dd-mmm-yyyy hh:mm:ss"') from None
+    return replace(options, date_filter=DateFilter(side == "after", when))
+
+
+_COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
+    "--verbose": _set(verbose=True),
+    "--delete": _set(delete=True),
+    "--notimeout": _set(timeout=PATIENT_TIMEOUT),
+    "--json": _set(json=True),
+    "--oldPasswordFile": _text("old_password_file"),
+    "--newPasswordFile": _text("new_password_file"),
+    "--caFile": _text("ca_file"),
+    "--noCertificateCheck": _set(check_certificates=False),
+}
+_IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
+    "--list": _text("list_pattern"),
+    "--source": _text("source_prefix"),
+    "--target": _text("target_prefix"),
+    "--skipMailbox": (1, _skip),
+    "--nosubscription": _set(subscriptions=False),
+    "--subscribed": _set(subscribed_only=True),
+    "--fetchRFC822": _set(fetch_item=b"RFC822.PEEK"),
+    "--byOne": _set(one_by_one=True),
+    "--noACL": _set(acl=False),
+    "--proxyAuth": _text("proxy_user"),
+    "--renameMailbox": (2, _rename),
+    "--renameMailboxList": (1, _rename_list),
+    "--filter": (2, _filter),
+}
+_UNAVAILABLE: Final[Mapping[str, str]] = {
+    "--copyMailboxClass": "mailbox classes are not copied yet",
+    "--fixLongLines": "messages are copied as they are; leave it out, and a message that is refused is reported",
+}

@@ -1,0 +1,193 @@
+"""What a copy came to, mailbox by mailbox, in numbers that add up.
+
+Every message that the source showed is counted once: copied, already there, refused, vanished,
+left out by an option, or left for the next run. `unexplained` is what no counter accounts for; it
+is always 0, and a test and the programs' exit code watch over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from wire.outcome import Permanent, Refused, Temporary
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedMessage:
+    """A message that the target would not take, in either try; it stays at the source."""
+
+    uid: str  # decimal at IMAP, the UIDL at POP
+    size: int
+    reason: str
+
+
+@dataclass(slots=True)
+class MailboxReport:
+    """One mailbox of the source. Names are in Unicode, as a person reads them."""
+
+    source: str
+    target: str
+    messages: int = 0  # in the source when it was listed
+    copied: int = 0  # in this run
+    already: int = 0  # copied by an earlier run, or found at the target after a crash
+    refused: list[RefusedMessage] = field(default_factory=list)
+    vanished: int = 0  # deleted at the source between listing and fetching
+    left_out: int = 0  # by an option, such as --filter
+    left: int = 0  # not dealt with in this run: interrupted, postponed or held
+    octets: int = 0  # of the messages copied
+    deleted: int = 0  # at the source, by --delete
+    gone: int = 0  # copied, but no longer in the target mailbox: moved or deleted there since
+    held: str = ""  # why a person must look; empty if nobody must
+    postponed: str = ""  # why it goes on another time; empty if it is finished
+    notes: list[str] = field(default_factory=list)  # renamed, dates replaced, keywords left out, possibly doubled
+
+    @property
+    def unexplained(self) -> int:
+        """Messages that no counter accounts for: 0."""
+        counted = self.copied + self.already + len(self.refused) + self.vanished + self.left_out + self.left
+        return self.messages - counted
+
+    def note(self, text: str) -> None:
+        """Say `text` once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps."""
+        return {**asdict(self), "unexplained": self.unexplained}
+
+
+@dataclass(frozen=True, slots=True)
+class InboxIdentity:
+    """Which mailbox an INBOX is: its UIDVALIDITY and the oldest messages in it, whatever login opened it.
+
+    Two logins that show the same identity are one mailbox (an alias). An empty INBOX has no identity,
+    and mail that comes or goes at one end between two looks does not hide that they are the same.
+    """
+
+    uidvalidity: int
+    oldest: tuple[str, ...] = ()  # "uid date size" of the lowest UIDs; at POP the first UIDLs
+
+    def same_as(self, other: InboxIdentity) -> bool:
+        """True if at least half of what the smaller of both knows is known to the other too."""
+        if self.uidvalidity != other.uidvalidity or not self.oldest or not other.oldest:
+            return False
+        shared = len(set(self.oldest) & set(other.oldest))
+        return 2 * shared >= min(len(self.oldest), len(other.oldest))
+
+    def __str__(self) -> str:
+        return "\t".join((str(self.uidvalidity), *self.oldest))
+
+    @classmethod
+    def parse(cls, text: str) -> InboxIdentity:
+        """What str() wrote."""
+        uidvalidity, *oldest = text.split("\t")
+        return cls(int(uidvalidity), tuple(oldest))
+
+
+@dataclass(slots=True)
+class Report:
+    """One account's copy."""
+
+    source: str  # endpoint and login, never a password
+    target: str
+    mailboxes: list[MailboxReport] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # mailbox, why it was not copied
+    notes: list[str] = field(default_factory=list)
+    subscribed: int = 0
+    seconds: float = 0.0
+    inbox: InboxIdentity | None = None
+
+    def total(self, what: str) -> int:
+        """The sum of a counter over all mailboxes; `refused` counts messages."""
+        values = (getattr(mailbox, what) for mailbox in self.mailboxes)
+        return sum(len(value) if isinstance(value, list) else value for value in values)
+
+    @property
+    def unexplained(self) -> int:
+        """Messages that no counter accounts for: 0."""
+        return self.total("unexplained")
+
+    @property
+    def problems(self) -> list[str]:
+        """What a person must look at, one sentence each; empty if nothing."""
+        found = [f"{box.source}: {box.held}" for box in self.mailboxes if box.held]
+        found += [
+            f"{box.source}: message {message.uid} ({message.size} bytes) refused: {message.reason}"
+            for box in self.mailboxes
+            for message in box.refused
+        ]
+        found += [f"{box.source}: {box.unexplained} unexplained" for box in self.mailboxes if box.unexplained]
+        return found
+
+    @property
+    def postponed(self) -> list[str]:
+        """What another run must go on with, one sentence each; empty if nothing."""
+        return [f"{box.source}: {box.postponed}" for box in self.mailboxes if box.postponed]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps."""
+        counters = ("messages", "copied", "already", "refused", "vanished", "left_out", "left", "octets", "deleted")
+        return {
+            "source": self.source,
+            "target": self.target,
+            "seconds": round(self.seconds, 3),
+            "totals": {name: self.total(name) for name in (*counters, "gone")} | {"unexplained": self.unexplained},
+            "subscribed": self.subscribed,
+            "mailboxes": [mailbox.as_json() for mailbox in self.mailboxes],
+            "skipped": [{"mailbox": name, "reason": reason} for name, reason in self.skipped],
+            "notes": list(self.notes),
+            "problems": self.problems,
+            "postponed": self.postponed,
+            "inbox": str(self.inbox) if self.inbox else None,
+        }
+
+
+class CopyInterrupted(Temporary):
+    """The copy stopped midway and goes on where it was when it is run again. `report` says how far it came."""
+
+    def __init__(self, cause: Temporary, report: Report) -> None:
+        super().__init__(cause.text, code=cause.code, scope=cause.scope)
+        self.report = report
+
+
+class SourceRefused(Refused):
+    """The source refused the login in so many words: the job waits for the user's next login."""
+
+
+class TargetRefused(Refused):
+    """The target refused the login in so many words: another identity may append instead, or a person must look."""
+
+
+class SameMailbox(Permanent):
+    """Source and target are one mailbox: nothing was copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one mailbox is."""
+
+    mailbox: str
+    done: int  # messages dealt with, of those to copy in this run
+    total: int
+    octets: int
+
+
+class ProgressListener(Protocol):
+    """Called after each batch and at the end of each mailbox; must return quickly."""
+
+    def __call__(self, progress: Progress, /) -> None: ...
+
+
+Checkpoint = Callable[[str], None]
+"""Called with a step's name after each journal write and around each command: tests stop a copy there."""
+
+
+def pass_by(_step: str, /) -> None:
+    """The Checkpoint of a real run."""
+
+
+def keep_quiet(_progress: Progress, /) -> None:
+    """The ProgressListener of nobody."""
