@@ -13,7 +13,6 @@ from wire.imap.encoder import Text
 from wire.outcome import Permanent, Scope, SetupTrouble, Temporary, Verdict
 from wire.secret import Secret
 
-
 _CHECKED: Final = TlsPolicy()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 GUIDE_TIMEOUT: Final = 20.0  # seconds without an answer; the guide's own number
 PATIENT_TIMEOUT: Final = 3600.0  # --notimeout, the guide's number too
@@ -97,15 +97,16 @@ def parse_copy_options(arguments: Sequence[str], *, pop: bool = False) -> CopyOp
     return options
 
 
-def _set(**changes: object) -> tuple[int, Apply]:
-    return 0, lambda options, _values: replace(options, **changes)  # type: ignore[arg-type]  # names checked by a test
+def _set(**changes: Any) -> tuple[int, Apply]:
+    return 0, lambda options, _values: replace(options, **changes)
 
 
 def _text(name: str) -> tuple[int, Apply]:
     def apply(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
         if any(c in values[0] for c in "\r\n\0"):
             raise OptionTrouble(f"{values[0]!r} holds a control character")
-        return replace(options, **{name: values[0]})
+        changes: dict[str, Any] = {name: values[0]}
+        return replace(options, **changes)
 
     return 1, apply
 

@@ -79,10 +79,12 @@ class Listing:
         waiting = self._by_digest.get(digest)
         if waiting:
             return waiting.pop(0), True
-        key = self._keys.get(number)
-        if key is None:
-            ordinal = 0
-            while (key := b"d%s/%d" % (digest.hex().encode(), ordinal)) in self._marks or key in self._claimed:
-                ordinal += 1
+        key = self._keys.get(number) or self._unused(digest)
         self._claimed.add(key)
         return key, False
+
+    def _unused(self, digest: bytes) -> bytes:
+        ordinal = 0
+        while (key := b"d%s/%d" % (digest.hex().encode(), ordinal)) in self._marks or key in self._claimed:
+            ordinal += 1
+        return key

@@ -196,7 +196,7 @@ class LedgerUidls:
                 "SELECT uidl, state, uidvalidity, uid, recorded_at, reason, digest FROM marked_uidls WHERE copy = ?",
                 (self._copy,),
             )
-            return {bytes(row[0]): UidlMark(UidlState(row[1]), *row[2:6], bytes(row[6])) for row in rows}
+            return {bytes(row[0]): _mark(row) for row in rows}
 
         return await self._store.read(work)
 
@@ -229,6 +229,11 @@ class LedgerUidls:
                 raise _overtaken() from None
 
         await self._store.write(work)
+
+
+def _mark(row: tuple[bytes, str, int, int, float, str, bytes]) -> UidlMark:
+    _, state, uidvalidity, uid, recorded_at, reason, digest = row
+    return UidlMark(UidlState(state), uidvalidity, uid, recorded_at, reason, bytes(digest))
 
 
 def _columns(mark: UidlMark) -> tuple[str, int, int, float, str, bytes]:
