@@ -112,3 +112,4 @@ class StoredLogin:
     login: bytes
     sealed: bytes | None
     adoption: Adoption
+    attempts: int = 0  # adoptions that a worker has tried
