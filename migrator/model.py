@@ -32,7 +32,7 @@ class VerifiedLogin:
     """A password the old server has just accepted, and what is to be done with it.
 
     `source` is the endpoint mail is copied from (`str(Endpoint)`), `login` the name there, `sealed` the
-    password in a box for the worker. `after_login` is the configuration's word.
+    password in a box for the worker (empty where nothing is owed that needs it). `after_login` is the configuration's word.
     """
 
     account: str
@@ -95,12 +95,34 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Worker:
+    """Who runs jobs. `process` names one process of `host` for ever: a pid alone is used again."""
+
+    name: str
+    host: str
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """The right to run one job until the lease ends. Whoever claims it next gets a higher fence."""
 
     job: Job
-    worker: str
+    worker: Worker
     fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How many jobs stand where. `soonest` is when the next unclaimed job is due, if it never ran into trouble."""
+
+    running: int = 0
+    fresh: int = 0  # pending, no trouble so far
+    postponed: int = 0
+    waiting: int = 0
+    held: int = 0
+    done: int = 0
+    soonest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

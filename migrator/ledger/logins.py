@@ -55,6 +55,18 @@ def server_of(source: str) -> str:
     return source.partition("://")[2].rpartition(":")[0].lower() or source
 
 
+def add_job(
+    connection: sqlite3.Connection, account: str, domain: str, source: str, *, now: float, not_before: float = 0.0
+) -> tuple[int, bool]:
+    """The number of the copy job, and whether this made it or let it go on. Inside the caller's transaction."""
+    values = (account, domain, source, server_of(source), now, not_before)
+    row = connection.execute(_UPSERT_JOB, values).fetchone()
+    if row is not None:
+        return row[0], True
+    row = connection.execute("SELECT id FROM jobs WHERE account = ? AND source = ?", (account, source)).fetchone()
+    return row[0], False
+
+
 def wipe(connection: sqlite3.Connection, account: str, now: float, *, keep_done: bool) -> None:
     """Forget the boxes of `account` that nobody needs any more; `keep_done` keeps those of finished copies."""
     connection.execute(_WIPE, (account, now, keep_done))
@@ -195,18 +207,12 @@ def _submit(connection: sqlite3.Connection, login: VerifiedLogin, account: str, 
     goes_on = False
     if login.wants_copy:
         not_before = 0.0 if adopted else now + ADOPTION_GRACE  # the helper adopts first, then the job is let go
-        job = connection.execute(
-            _UPSERT_JOB, (account, login.domain.lower(), login.source, server_of(login.source), now, not_before)
-        ).fetchone()
-        goes_on = job is not None
-        if job is None:
-            job = connection.execute(
-                "SELECT id FROM jobs WHERE account = ? AND source = ?", (account, login.source)
-            ).fetchone()
-        job_id = job[0]
+        job_id, goes_on = add_job(
+            connection, account, login.domain.lower(), login.source, now=now, not_before=not_before
+        )
     if not adopted or goes_on or (login.wants_export and not _is_known(connection, account, login.source)):
         connection.execute(
-            _UPSERT_LOGIN, (account, login.source, login.login, login.sealed, now, int(login.wants_export))
+            _UPSERT_LOGIN, (account, login.source, login.login, login.sealed or None, now, int(login.wants_export))
         )
     return Submitted(adoption, job_id)
 

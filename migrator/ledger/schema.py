@@ -61,39 +61,42 @@ _JOBS: Final = (
     # One copy for one account from one old server. A job that runs is PENDING with a lease.
     """
     CREATE TABLE jobs (
-        id           INTEGER PRIMARY KEY,
-        account      TEXT NOT NULL,
-        domain       TEXT NOT NULL,
-        source       TEXT NOT NULL,
-        server       TEXT NOT NULL,              -- the old server's host: what the limit on copies counts
-        phase        TEXT NOT NULL,              -- pending | waiting | held | done
-        created_at   REAL NOT NULL,
-        not_before   REAL NOT NULL DEFAULT 0,
-        attempts     INTEGER NOT NULL DEFAULT 0, -- claims that ended in trouble, since the last success or retry
-        bugs         INTEGER NOT NULL DEFAULT 0,
-        losses       INTEGER NOT NULL DEFAULT 0, -- leases that ran out: the worker died with this job
-        fence        INTEGER NOT NULL DEFAULT 0, -- grows with each claim; an old holder's word no longer counts
-        lease_until  REAL NOT NULL DEFAULT 0,    -- 0: nobody runs it
-        lease_worker TEXT NOT NULL DEFAULT '',
-        lease_host   TEXT NOT NULL DEFAULT '',
-        lease_pid    INTEGER NOT NULL DEFAULT 0,
-        started_at   REAL,                       -- the first claim
-        finished_at  REAL,
-        seconds      REAL NOT NULL DEFAULT 0,    -- spent running, all attempts together
-        reason       TEXT NOT NULL DEFAULT '',
-        copied       INTEGER NOT NULL DEFAULT 0, -- messages, all attempts together
-        bytes        INTEGER NOT NULL DEFAULT 0,
-        already      INTEGER NOT NULL DEFAULT 0, -- messages the last attempt found there
-        refused      INTEGER NOT NULL DEFAULT 0,
-        unexplained  INTEGER NOT NULL DEFAULT 0,
-        report       TEXT NOT NULL DEFAULT '',   -- of the last attempt that ended, JSON
-        identity     TEXT,                       -- of the source INBOX: two accounts must not copy one mailbox
+        id            INTEGER PRIMARY KEY,
+        account       TEXT NOT NULL,
+        domain        TEXT NOT NULL,
+        source        TEXT NOT NULL,
+        server        TEXT NOT NULL,               -- the old server's host: what the limit on copies counts
+        phase         TEXT NOT NULL,               -- pending | waiting | held | done
+        created_at    REAL NOT NULL,
+        not_before    REAL NOT NULL DEFAULT 0,
+        attempts      INTEGER NOT NULL DEFAULT 0,  -- claims that ended in trouble, since the last success or retry
+        bugs          INTEGER NOT NULL DEFAULT 0,
+        losses        INTEGER NOT NULL DEFAULT 0,  -- leases that ran out: the worker died with this job
+        fence         INTEGER NOT NULL DEFAULT 0,  -- grows with each claim; an old holder's word no longer counts
+        lease_until   REAL NOT NULL DEFAULT 0,     -- 0: nobody runs it
+        leased_at     REAL NOT NULL DEFAULT 0,
+        lease_worker  TEXT NOT NULL DEFAULT '',
+        lease_host    TEXT NOT NULL DEFAULT '',
+        lease_process TEXT NOT NULL DEFAULT '',    -- pid and start time: a dead process's lease is free at once
+        started_at    REAL,                        -- the first claim
+        finished_at   REAL,
+        seconds       REAL NOT NULL DEFAULT 0,     -- spent running, all attempts together
+        reason        TEXT NOT NULL DEFAULT '',
+        copied        INTEGER NOT NULL DEFAULT 0,  -- messages, all attempts that ended
+        bytes         INTEGER NOT NULL DEFAULT 0,
+        live_copied   INTEGER NOT NULL DEFAULT 0,  -- messages, the attempt that runs
+        live_bytes    INTEGER NOT NULL DEFAULT 0,
+        already       INTEGER NOT NULL DEFAULT 0,  -- messages the last attempt found there
+        refused       INTEGER NOT NULL DEFAULT 0,
+        unexplained   INTEGER NOT NULL DEFAULT 0,
+        report        TEXT NOT NULL DEFAULT '',    -- of the last attempt that ended, JSON
+        identity      TEXT,                        -- of the source INBOX: two accounts must not copy one mailbox
         UNIQUE (account, source)
     )
     """,
     "CREATE INDEX jobs_due ON jobs (phase, server, not_before)",
     "CREATE INDEX jobs_running ON jobs (server, lease_until) WHERE lease_until > 0",
-    "CREATE INDEX jobs_by_identity ON jobs (server, identity) WHERE identity IS NOT NULL",
+    "CREATE INDEX jobs_by_identity ON jobs (identity) WHERE identity IS NOT NULL",
 )
 
 _ANSWERS: Final = (
@@ -131,9 +134,6 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _marks() -> tuple[str, ...]:
-    try:
-        from migrator.ledger import marks  # noqa: PLC0415 - marks is written on the Store, which is built on this module
-    except ImportError:
-        return ()
+    from migrator.ledger import marks  # noqa: PLC0415 - marks is written on the Store, which is built on this module
 
     return marks.SCHEMA
