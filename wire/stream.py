@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from typing import Any
 
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
@@ -16,6 +17,7 @@ from wire.outcome import SetupTrouble, Temporary
 
 _HIGH_WATER = 1 << 20  # bytes read ahead before reading pauses: one pipelined batch, not a mailbox
 _LOW_WATER = 1 << 18
+_HAPPY_EYEBALLS: dict[str, Any] = {"happy_eyeballs_delay": 0.25}  # RFC 8305 5
 
 
 class _Protocol(asyncio.Protocol):
@@ -109,8 +111,10 @@ class Stream:
         loop = asyncio.get_running_loop()
         implicit = endpoint.security is Security.TLS
         protocol = _Protocol()
+        context = _context(endpoint, tls) if implicit else None
+        # uvloop has no happy eyeballs; an address needs none, and plain connecting is cheaper
+        race = _HAPPY_EYEBALLS if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(endpoint.host) else {}
         try:
-            context = tls_context(tls) if implicit else None
             async with asyncio.timeout_at(deadline):
                 transport, _ = await loop.create_connection(
                     lambda: protocol,
@@ -118,16 +122,20 @@ class Stream:
                     endpoint.port,
                     ssl=context,
                     server_hostname=endpoint.host if implicit else None,
-                    happy_eyeballs_delay=0.25 if not _is_address(endpoint.host) else None,
+                    **race,
                 )
         except TimeoutError:
             raise Temporary(f"{endpoint}: no connection in time") from None
         except ssl.SSLCertVerificationError as error:
             raise SetupTrouble(f"{endpoint}: certificate not accepted: {error.verify_message}") from None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            raise Temporary(f"{endpoint}: connection closed by the server while TLS started") from None
         except ssl.SSLError as error:
             raise SetupTrouble(f"{endpoint}: TLS failed: {error.reason or error}") from None
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             raise Temporary(f"{endpoint}: cannot connect: {error}") from None
+        except ValueError as error:  # UnicodeError among them: a host that IDNA or TLS cannot name
+            raise SetupTrouble(f"{endpoint}: not a host name: {error}") from None
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a late small segment costs 40 ms
@@ -143,16 +151,23 @@ class Stream:
             raise SetupTrouble(f"{self.endpoint}: bytes came in the clear behind the answer to STARTTLS")
         loop = asyncio.get_running_loop()
         try:
+            context = _context(self.endpoint, tls)
             async with asyncio.timeout_at(self.deadline):
                 transport = await loop.start_tls(
-                    self._transport, self._protocol, tls_context(tls), server_hostname=self.endpoint.host
+                    self._transport, self._protocol, context, server_hostname=self.endpoint.host
                 )
+        except SetupTrouble:
+            self.abort()
+            raise
         except TimeoutError:
             self.abort()
             raise Temporary(f"{self.endpoint}: TLS not ready in time") from None
         except ssl.SSLCertVerificationError as error:
             self.abort()
             raise SetupTrouble(f"{self.endpoint}: certificate not accepted: {error.verify_message}") from None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            self.abort()
+            raise Temporary(f"{self.endpoint}: connection closed by the server while TLS started") from None
         except ssl.SSLError as error:
             self.abort()
             raise SetupTrouble(f"{self.endpoint}: TLS failed: {error.reason or error}") from None
@@ -160,6 +175,7 @@ class Stream:
             self.abort()
             raise Temporary(f"{self.endpoint}: connection lost while TLS started: {error}") from None
         if transport is None:
+            self.abort()
             raise Temporary(f"{self.endpoint}: connection lost while TLS started")
         self._transport = transport
         self._protocol.transport = transport
@@ -255,6 +271,14 @@ class Stream:
         """Drop the connection at once; nothing more is sent (a half-sent literal stays half-sent, never padded)."""
         self._closed = True
         self._transport.abort()
+
+
+def _context(endpoint: Endpoint, tls: TlsPolicy) -> ssl.SSLContext:
+    """The TLS context; a CA file that cannot be read is the operator's trouble, not the server's."""
+    try:
+        return tls_context(tls)
+    except OSError as error:  # ssl.SSLError among them
+        raise SetupTrouble(f"{endpoint}: CA file {tls.ca_file!r} cannot be used: {error.strerror or error}") from None
 
 
 def _is_address(host: str) -> bool:

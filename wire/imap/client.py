@@ -7,15 +7,36 @@ connection is closed; a Permanent leaves it usable. It never retries, never logs
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Final
 
 from wire.endpoint import Endpoint, Security, TlsPolicy
-from wire.imap.classify import classify_failure, classify_login, classify_unsendable
+from wire.imap.classify import classify_failure, classify_login, classify_mailbox_failure, classify_unsendable
 from wire.imap.dialogue import Completed, Dialogue
-from wire.imap.encoder import Arg, Text, Unsendable
-from wire.imap.parser import Status
-from wire.outcome import Answer, Scope, SetupTrouble, Temporary, Verdict
+from wire.imap.encoder import Arg, Text, Unsendable, quote, render_flags, render_uid_sets
+from wire.imap.parser import Status, Untagged
+from wire.imap.results import (
+    Appended,
+    Listed,
+    Namespaces,
+    Selected,
+    Summary,
+    read_fetch,
+    read_listed,
+    read_namespaces,
+    read_number,
+    read_search,
+    read_selected,
+    read_status,
+    read_summary,
+)
+from wire.imap.transfer import Body, Fetcher, append
+from wire.outcome import Answer, Scope, SetupTrouble, Temporary, Verdict, clean_reason
 from wire.secret import Secret
 from wire.stream import Stream
+
+_EXISTS: Final = re.compile(r"already exists|mailbox exists", re.IGNORECASE)  # servers before RFC 5530 have no code
 
 
 class ImapClient:
@@ -167,6 +188,186 @@ class ImapClient:
         if ok and reply.status != b"OK":
             raise classify_failure(reply.status, reply.code, reply.text, what=name.decode("ascii", "replace"))
         return reply
+
+    async def noop(self) -> None:
+        """NOOP: keeps the connection, and shows what changed."""
+        await self.command(b"NOOP")
+
+    async def enable(self, extension: bytes) -> bool:
+        """ENABLE (RFC 5161) one extension; whether the server enabled it."""
+        if "ENABLE" not in self.capabilities:
+            return False
+        reply = await self._dialogue.run(b"ENABLE", (extension,))
+        words = [word for response in reply.untagged if response.name == b"ENABLED" for word in response.data]
+        return reply.status == b"OK" and extension in words
+
+    async def identify(self, fields: Mapping[str, str]) -> None:
+        """ID (RFC 2971), where offered; never fails for what the server thinks of it."""
+        if "ID" not in self.capabilities:
+            return
+        pairs = b" ".join(quote(text.encode()) for pair in fields.items() for text in pair)
+        await self._dialogue.run(b"ID", (b"(" + pairs + b")" if fields else b"NIL",))
+
+    async def namespaces(self) -> Namespaces | None:
+        """NAMESPACE (RFC 2342); None where it is not offered or refused."""
+        if "NAMESPACE" not in self.capabilities:
+            return None
+        reply = await self._dialogue.run(b"NAMESPACE")
+        found = [response for response in reply.untagged if response.name == b"NAMESPACE"]
+        return read_namespaces(found[-1]) if reply.status == b"OK" and found else None
+
+    async def list_mailboxes(
+        self, pattern: bytes = b"*", *, reference: bytes = b"", subscribed: bool = False
+    ) -> list[Listed]:
+        """All mailboxes that match, or the subscribed ones; each name once, as on the wire."""
+        name, args = b"LIST", [Text(reference), Text(pattern)]
+        returns: list[Arg] = []
+        if subscribed:
+            name = b"LSUB"
+        elif {"LIST-EXTENDED", "SPECIAL-USE"} <= self.capabilities:
+            returns.append(b"RETURN (SPECIAL-USE)")  # RFC 6154 3: else \All and the like may stay unsaid
+        found: dict[bytes, Listed] = {}
+
+        def take(response: Untagged) -> bool:
+            if response.name != name:
+                return False
+            listed = read_listed(response)
+            if listed is not None:
+                found.setdefault(listed.name, listed)
+            return True
+
+        reply = await self._dialogue.run(name, (*args, *returns), take=take)
+        if reply.status != b"OK":
+            raise classify_failure(reply.status, reply.code, reply.text, what=name.decode())
+        return list(found.values())
+
+    async def status(
+        self, mailbox: bytes, items: Sequence[str] = ("MESSAGES", "UIDNEXT", "UIDVALIDITY")
+    ) -> dict[str, int]:
+        """STATUS of a mailbox that is not selected."""
+        words = b"(" + " ".join(items).encode("ascii") + b")"
+        reply = await self._mailbox_command(b"STATUS", mailbox, words)
+        for response in reply.untagged:
+            if response.name == b"STATUS":
+                with self._dialogue.closing():
+                    return read_status(response)
+        raise self._dialogue.broken("STATUS without an answer")
+
+    async def create(self, mailbox: bytes) -> bool:
+        """CREATE; False if it exists already. MailboxUnavailable for a name that the server does not take."""
+        reply = await self._dialogue.run(b"CREATE", (Text(mailbox),))
+        if reply.status == b"NO" and (reply.code == "ALREADYEXISTS" or _EXISTS.search(reply.text)):
+            return False
+        self._check_mailbox(reply, b"CREATE", mailbox)
+        return True
+
+    async def subscribe(self, mailbox: bytes) -> None:
+        """SUBSCRIBE; repeating it changes nothing."""
+        await self._mailbox_command(b"SUBSCRIBE", mailbox)
+
+    async def examine(self, mailbox: bytes) -> Selected:
+        """Open for reading only: no flag of any message changes."""
+        return await self._open(b"EXAMINE", mailbox)
+
+    async def select(self, mailbox: bytes) -> Selected:
+        """Open for reading and writing."""
+        return await self._open(b"SELECT", mailbox)
+
+    async def _open(self, name: bytes, mailbox: bytes) -> Selected:
+        reply = await self._mailbox_command(name, mailbox)
+        with self._dialogue.closing():
+            return read_selected(reply, examined=name == b"EXAMINE")
+
+    async def _mailbox_command(self, name: bytes, mailbox: bytes, *args: Arg) -> Completed:
+        reply = await self._dialogue.run(name, (Text(mailbox), *args))
+        self._check_mailbox(reply, name, mailbox)
+        return reply
+
+    @staticmethod
+    def _check_mailbox(reply: Completed, name: bytes, mailbox: bytes) -> None:
+        if reply.status != b"OK":
+            what = f"{name.decode()} {clean_reason(mailbox)}"
+            raise classify_mailbox_failure(reply.status, reply.code, reply.text, what=what)
+
+    async def uid_search(self, criteria: bytes = b"ALL") -> list[int]:
+        """UIDs in ascending order. `criteria` is our own text, never outside bytes."""
+        if "ESEARCH" in self.capabilities:  # RFC 4731: ranges, where SEARCH would send a line of megabytes
+            criteria = b"RETURN (ALL) " + criteria
+        reply = await self.command(b"UID SEARCH", criteria)
+        with self._dialogue.closing():
+            return read_search(reply.untagged)
+
+    async def fetch_summaries(self, uids: bytes = b"1:*") -> list[Summary]:
+        """UID, flags, date and size of a UID set, ascending. A message that vanished meanwhile is left out."""
+        found: dict[int, Summary] = {}
+
+        def take(response: Untagged) -> bool:
+            if response.name != b"FETCH":
+                return False
+            summary = read_summary(read_fetch(response))
+            if summary is not None:
+                found[summary.uid] = summary
+            return True
+
+        reply = await self._dialogue.run(b"UID FETCH", (uids, b"(UID FLAGS INTERNALDATE RFC822.SIZE)"), take=take)
+        if reply.status != b"OK":
+            raise classify_failure(reply.status, reply.code, reply.text, what="UID FETCH")
+        return [found[uid] for uid in sorted(found)]
+
+    async def fetch_headers(self, uids: Iterable[int], fields: Sequence[str]) -> dict[int, bytes]:
+        """The named header fields of each message, raw. Messages that vanished are left out."""
+        names = b" ".join(quote(field.encode("ascii")) for field in fields)
+        item = b"(UID BODY.PEEK[HEADER.FIELDS (%b)])" % names
+        found: dict[int, bytes] = {}
+
+        def take(response: Untagged) -> bool:
+            if response.name != b"FETCH":
+                return False
+            items = read_fetch(response)
+            for key, value in items.items():
+                if key.startswith("BODY[HEADER.FIELDS") and "UID" in items:
+                    found[read_number(items["UID"])] = value if isinstance(value, bytes) else b""
+            return True
+
+        for piece in render_uid_sets(uids):
+            reply = await self._dialogue.run(b"UID FETCH", (piece, item), take=take)
+            if reply.status != b"OK":
+                raise classify_failure(reply.status, reply.code, reply.text, what="UID FETCH")
+        return found
+
+    def fetch_bodies(
+        self, uids: Iterable[int], *, item: bytes = b"BODY.PEEK[]", window: int = 8
+    ) -> AsyncGenerator[Body, None]:
+        """Whole messages as streams, in the order in which the server answers; see `transfer.Fetcher`.
+
+        Where a server cannot give `BODY.PEEK[]`, `item` may be `RFC822.PEEK` or `BINARY.PEEK[]`.
+        """
+        return Fetcher(self._dialogue, uids, item=item, window=window).bodies()
+
+    async def append(
+        self,
+        mailbox: bytes,
+        flags: Sequence[bytes],
+        internal_date: bytes | None,
+        size: int,
+        chunks: AsyncIterator[bytes],
+    ) -> Appended:
+        """Store one message as it comes; see `transfer`."""
+        return await append(self._dialogue, mailbox, flags, internal_date, size=size, chunks=chunks)
+
+    async def store_flags(self, uids: Iterable[int], change: bytes, flags: Iterable[bytes]) -> None:
+        """UID STORE; `change` is `+FLAGS.SILENT`, `-FLAGS.SILENT` or `FLAGS.SILENT`."""
+        words = render_flags(flags)
+        for piece in render_uid_sets(uids):
+            await self.command(b"UID STORE", piece, change, words)
+
+    async def expunge_uids(self, uids: Iterable[int]) -> bool:
+        r"""UID EXPUNGE (UIDPLUS) of messages flagged \Deleted; False, and nothing done, where it is not offered."""
+        if "UIDPLUS" not in self.capabilities:
+            return False
+        for piece in render_uid_sets(uids):
+            await self.command(b"UID EXPUNGE", piece)
+        return True
 
     async def logout(self, *, wait: bool = False) -> None:
         """Say LOGOUT and close; never raises for what the server makes of it. With `wait`, its BYE is awaited."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from wire.imap.encoder import Arg, encode_command
+from wire.imap.encoder import Arg, LiteralOf, encode_command
 from wire.imap.parser import Assembler, Continuation, Response, Status, Untagged, check_literal
 from wire.outcome import ProtocolTrouble, Temporary
 from wire.stream import Stream
@@ -66,21 +67,21 @@ class Dialogue:
         if self.progress_timeout is not None:
             self.stream.deadline = asyncio.get_running_loop().time() + self.progress_timeout
 
-    def encode(self, tag: bytes, name: bytes, args: Sequence[Arg]) -> list[bytes]:
-        """The command as chunks, with the literal forms that the server offers."""
-        return encode_command(tag, name, args, literal_plus=self.has("LITERAL+"), literal_minus=self.has("LITERAL-"))
+    def encode(self, tag: bytes, name: bytes, args: Sequence[Arg], *, unasked_limit: int | None = None) -> list[bytes]:
+        """The command as chunks, with the literal forms that the server offers; larger literals ask first."""
+        sizes = [arg.size for arg in args if isinstance(arg, LiteralOf)]
+        ask = unasked_limit is not None and any(size > unasked_limit for size in sizes)
+        plus, minus = self.has("LITERAL+") and not ask, self.has("LITERAL-") and not ask
+        return encode_command(tag, name, args, literal_plus=plus, literal_minus=minus)
 
     async def read(self) -> Response:
         """The next whole response; ProtocolTrouble (and the connection closed) if it cannot be understood."""
         assembler = Assembler()
-        try:
+        with self.closing():
             while (size := assembler.add_line(await self.stream.read_line(self.line_limit))) is not None:
                 check_literal(size, self.literal_limit)
                 assembler.add_literal(await self.stream.read_exact(size))
             response = assembler.take()
-        except ProtocolTrouble:
-            self.stream.abort()
-            raise
         if isinstance(response, Untagged) and response.name == b"CAPABILITY":
             self.note_capabilities(response)
         return response
@@ -104,11 +105,13 @@ class Dialogue:
         while True:
             response = await self.read()
             if isinstance(response, Untagged):
-                if take is None or not take(response):
+                with self.closing():
+                    taken = take is not None and take(response)
+                if not taken:
                     untagged.append(response)
             elif isinstance(response, Status):
                 if response.tag:
-                    return self._complete(tag, response, untagged, notices)
+                    return self.complete(tag, response, untagged, notices)
                 self.refuse_bye(response)
                 notices.append(response)
             else:
@@ -116,11 +119,14 @@ class Dialogue:
             if len(untagged) + len(notices) > COLLECT_LIMIT:
                 raise self.broken("the reply never ends")
 
-    def _complete(self, tag: bytes, reply: Status, untagged: list[Untagged], notices: list[Status]) -> Completed:
+    def complete(
+        self, tag: bytes, reply: Status, untagged: Sequence[Untagged] = (), notices: Sequence[Status] = ()
+    ) -> Completed:
+        """The tagged `reply` with what came before it; ProtocolTrouble if its tag is not `tag`."""
         if reply.tag != tag:
             raise self.broken("the reply carries the tag of another command")
         text = reply.text.decode("utf-8", "backslashreplace")
-        return Completed(reply.status, reply.code, reply.code_args, text, untagged, notices)
+        return Completed(reply.status, reply.code, reply.code_args, text, list(untagged), list(notices))
 
     def refuse_bye(self, response: Status) -> None:
         """Temporary for an untagged BYE (RFC 3501 7.1.5), and for a greeting that comes twice."""
@@ -129,6 +135,15 @@ class Dialogue:
             raise Temporary(b"the server says BYE: " + response.text, code=response.code)
         if response.status == b"PREAUTH":
             raise self.broken("PREAUTH in the middle of a dialogue")
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Close the connection when what is read inside turns out to be no IMAP."""
+        try:
+            yield
+        except ProtocolTrouble:
+            self.stream.abort()
+            raise
 
     def broken(self, text: str) -> ProtocolTrouble:
         """Close the connection; the exception to raise."""
@@ -145,13 +160,19 @@ class Dialogue:
                 raise self.broken("a reply came before the command was sent")
 
     async def send(self, chunks: Sequence[bytes], tag: bytes) -> Completed | None:
-        """Send a command's chunks, waiting for `+` between them; a tagged reply that came instead ends it."""
-        for chunk in chunks[:-1]:
+        """Send a whole command, waiting for `+` between its chunks; a tagged reply that came instead ends it."""
+        early = await self.ask(chunks[:-1], tag)
+        if early is None:
+            await self.stream.write(chunks[-1])
+        return early
+
+    async def ask(self, chunks: Sequence[bytes], tag: bytes) -> Completed | None:
+        """Send chunks and wait for `+` after each; the tagged reply when the server refuses instead."""
+        for chunk in chunks:
             await self.stream.write(chunk)
             early = await self.read_continuation(tag)
             if early is not None:
                 return early
-        await self.stream.write(chunks[-1])
         return None
 
     async def read_continuation(self, tag: bytes) -> Completed | None:
@@ -165,7 +186,7 @@ class Dialogue:
             if isinstance(response, Untagged):
                 untagged.append(response)
             elif response.tag:
-                return self._complete(tag, response, untagged, notices)
+                return self.complete(tag, response, untagged, notices)
             else:
                 self.refuse_bye(response)
                 notices.append(response)

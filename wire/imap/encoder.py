@@ -89,6 +89,23 @@ def _plus(size: int, literal_plus: bool, literal_minus: bool) -> bytes:
     return b"+" if literal_plus or (literal_minus and size <= LITERAL_MINUS_LIMIT) else b""
 
 
+_FLAG: Final = re.compile(rb"\\?[^\x00-\x20(){%*\"\\\]\x7f-\xff]+\Z")
+
+
+def sendable_flag(flag: bytes) -> bool:
+    """Whether `flag` is a flag or keyword that RFC 3501 allows in a command (`\\Recent` never is)."""
+    return bool(_FLAG.match(flag)) and flag.lower() != b"\\recent"
+
+
+def render_flags(flags: Iterable[bytes]) -> bytes:
+    """`(\\Seen $Label1)`; Unsendable for what is not an atom."""
+    flags = list(flags)
+    for flag in flags:
+        if not sendable_flag(flag):
+            raise Unsendable(b"not a flag that can be set: " + flag)
+    return b"(" + b" ".join(flags) + b")"
+
+
 def render_uid_set(uids: Iterable[int]) -> bytes:
     """`1:3,7` for [1, 2, 3, 7]; order is kept, neighbours are joined."""
     return b",".join(_runs(uids))
