@@ -1,0 +1,132 @@
+"""Passwords at rest: sealed with a public key, opened only with the key file.
+
+Who holds `seal.pub` can put a password into a box and not take it out again: the helper has no more than
+that. A box (libsodium's sealed box: X25519, XSalsa20-Poly1305) is different each time. The account's
+address is inside, so that a box which was moved to another account's row does not open.
+
+Trouble with a key file or a box is SetupTrouble; no text ever holds a password.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+import nacl.exceptions
+import nacl.public
+
+from wire.outcome import SetupTrouble
+from wire.secret import Secret
+
+_PUBLIC: Final = "extauth-seal-public-1"
+_PRIVATE: Final = "extauth-seal-private-1"
+_BOX: Final = b"1"  # the first byte of what is inside: how the rest is to be read
+_PADDING: Final = 64  # bytes: the length of a box does not tell the length of the password
+_FILE_LIMIT: Final = 4096  # bytes of a key file: one short line
+
+
+class Sealer:
+    """Seals with the public key in `public_key_file`; cannot open anything."""
+
+    def __init__(self, public_key_file: Path) -> None:
+        self._box = nacl.public.SealedBox(nacl.public.PublicKey(_read_key(public_key_file, _PUBLIC)))
+
+    def seal(self, password: Secret, address: str) -> bytes:
+        """A box that holds `password` for `address` (in any case)."""
+        inside = _header(address) + len(password).to_bytes(4, "big") + password.reveal()
+        inside += bytes(-len(inside) % _PADDING)
+        return bytes(self._box.encrypt(inside))
+
+
+class Opener:
+    """Opens with the private key in `key_file`, which nobody but its owner may be able to read."""
+
+    def __init__(self, key_file: Path) -> None:
+        self._box = nacl.public.SealedBox(nacl.public.PrivateKey(_read_key(key_file, _PRIVATE)))
+
+    def open(self, sealed: bytes, address: str) -> Secret:
+        """The password in the box. SetupTrouble if it is another key's box, damaged, or another account's."""
+        try:
+            inside = self._box.decrypt(sealed)
+        except (nacl.exceptions.CryptoError, ValueError, TypeError):
+            raise SetupTrouble("a saved password does not open with this key file") from None
+        header = _header(address)
+        if not inside.startswith(header):
+            raise SetupTrouble("a saved password belongs to another account")
+        start = len(header) + 4
+        return Secret(inside[start : start + int.from_bytes(inside[len(header) : start], "big")])
+
+
+def generate_keys(public_file: Path, key_file: Path, *, force: bool = False) -> None:
+    """Make a key pair: `key_file` with mode 0600, `public_file` with 0644, each complete or not at all.
+
+    SetupTrouble when one of them exists and `force` is not given: what was sealed with the old pair could
+    never be opened again. With `force` the old key file is kept beside the new one, with `.old` appended.
+    """
+    for path in (key_file, public_file):
+        if not force and os.path.lexists(path):
+            raise SetupTrouble(f"{path} exists; with another key pair, saved passwords could not be opened any more")
+    key = nacl.public.PrivateKey.generate()
+    try:
+        if force and key_file.exists():
+            key_file.replace(key_file.with_name(key_file.name + ".old"))
+        _write_key(key_file, _PRIVATE, bytes(key), 0o600, force)
+        _write_key(public_file, _PUBLIC, bytes(key.public_key), 0o644, force)
+    except OSError as error:
+        raise SetupTrouble(f"cannot write {error.filename or key_file}: {error.strerror}") from None
+
+
+def _header(address: str) -> bytes:
+    name = address.lower().encode("utf-8", "surrogateescape")
+    return _BOX + len(name).to_bytes(2, "big") + name
+
+
+def _write_key(path: Path, kind: str, key: bytes, mode: int, force: bool) -> None:
+    """Write under another name, then link: nobody ever sees half a key, and an existing file wins unless forced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        try:
+            os.fchmod(file, mode)
+            os.write(file, f"{kind} {base64.b64encode(key).decode()}\n".encode())
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if force:
+            new.replace(path)
+        else:
+            os.link(new, path)  # unlike rename, this fails when the name was taken meanwhile
+            new.unlink()
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        raise
+
+
+def _read_key(path: Path, kind: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(_FILE_LIMIT)
+    except OSError as error:
+        raise SetupTrouble(f"cannot read the key file {path}: {error.strerror}") from None
+    if kind == _PRIVATE and mode & 0o077:
+        raise SetupTrouble(f"the key file {path} is open to others (mode {mode:04o}); chmod 600 it")
+    word, _, text = content.decode("ascii", "replace").strip().partition(" ")
+    if word != kind:
+        raise SetupTrouble(f"{path} is no {'private' if kind == _PRIVATE else 'public'} key of `migrator keygen`")
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != nacl.public.PublicKey.SIZE:
+        raise SetupTrouble(f"the key in {path} is damaged")
+    return key
