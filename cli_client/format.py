@@ -188,17 +188,18 @@ def render_pretty(value: Value, indent: int = 0) -> str:
 
 # -- bytes to values ---------------------------------------------------------------------------------------------------
 
-_GAP_TEXT: Final = rb"(?:[ \t\r\n\f\v]++|//[^\r\n]*+|/\*(?s:.*?)\*/)*+"
+# Only single characters are matched possessively: Python 3.11 before 3.11.5 gets possessive groups wrong.
+_GAP_TEXT: Final = rb"(?:[ \t\r\n\f\v]++|//[^\r\n]*+|/\*[^*]*+(?:\*(?!/)[^*]*+)*\*/)*"
 _WORD_TEXT: Final = (
-    rb'(?:[^\x00-\x20\x7f"\\(){}\[\];,=<>#/]|/(?![/*]))(?:[^\x00-\x20\x7f"\\(){}\[\];,=<>/]|/(?![/*]))*+'
+    rb'(?:[^\x00-\x20\x7f"\\(){}\[\];,=<>#/]|/(?![/*]))(?:[^\x00-\x20\x7f"\\(){}\[\];,=<>/]++|/(?![/*]))*'
 )
 _GAP: Final = re.compile(_GAP_TEXT)
 _WORD: Final = re.compile(_WORD_TEXT)
-_QUOTED: Final = re.compile(rb'"([^"\\]*+(?:(?s:\\.)[^"\\]*+)*+)"')
-# `Key = value;` where neither holds an escape nor nests: nearly every setting, taken in one step
+_QUOTED: Final = re.compile(rb'"([^"\\]*+(?:(?s:\\.)[^"\\]*+)*)"')
+# `Key = value;` where neither holds an escape nor a comment nor nests: nearly every setting, taken in one step
 _PAIR: Final = re.compile(
     rb'%(gap)s(?:(%(word)s)|"([^"\\]*+)")%(gap)s=%(gap)s(?:(%(word)s)|"([^"\\]*+)")%(gap)s;'
-    % {b"gap": _GAP_TEXT, b"word": _WORD_TEXT}
+    % {b"gap": rb"[ \t\r\n]*+", b"word": _WORD_TEXT}
 )
 _ESCAPE: Final = re.compile(rb"\\([0-9]{3}|(?s:.))")
 _HASHED: Final = re.compile(
@@ -360,7 +361,7 @@ def _parse_block(data: bytes, at: int) -> tuple[DataBlock, int]:
 # -- where an object ends ----------------------------------------------------------------------------------------------
 
 _STEP: Final = re.compile(rb'[ \t\r\n\f\v]++|//|/\*|[({\[]|[)}\]]|"|[^\s(){}\[\]"/]++|/')
-_STRING_END: Final = re.compile(rb'[^"\\]*+(?:(?s:\\.)[^"\\]*+)*+"')
+_STRING_END: Final = re.compile(rb'[^"\\]*+(?:(?s:\\.)[^"\\]*+)*"')
 
 
 class ObjectScanner:
