@@ -8,6 +8,7 @@ Every other reply says nothing about the password.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from wire.outcome import (
@@ -23,10 +24,12 @@ from wire.outcome import (
     clean_reason,
 )
 
+_WHOLE: Final = 1 << 20  # no limit before secrets are taken out: half of one would not be found
 _REFUSALS: Final = frozenset({"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED"})  # RFC 5530 3
 _TEMPORARY_CODES: Final = frozenset(
     {"UNAVAILABLE", "INUSE", "IN-USE", "SERVERBUG", "LIMIT", "THROTTLED", "OVERQUOTA", "CONTACTADMIN", "SYS/TEMP"}
 )
+_SERVER_CODES: Final = frozenset({"UNAVAILABLE", "SERVERBUG", "THROTTLED"})
 _SETUP_CODES: Final = frozenset({"PRIVACYREQUIRED"})
 
 # Sentences of real servers that come as a plain NO and yet say nothing about the password.
@@ -44,10 +47,12 @@ _BUSY: Final = re.compile(
       | exceeded | out\sof\s(?:memory|resources|disk) | no\sspace
       | (?:cannot|can't|could\snot|unable\sto|failed\sto)\s(?:connect|contact|reach|open|access)
       | connection\s(?:refused|lost|failed|to)
-      | plain-?\s?text | clear-?\s?text | login\s(?:is\s)?disabled | \bssl\b | \btls\b | encrypt
       | not\sconnected | read-only
     """,
     re.IGNORECASE | re.VERBOSE,
+)
+_NO_TLS: Final = re.compile(
+    r"plain-?\s?text|clear-?\s?text|login (?:is )?disabled|\bssl\b|\b(?:start)?tls\b|encrypt", re.IGNORECASE
 )
 _TRY_AGAIN: Final = re.compile(r"try\s(?:it\s)?again|\bretry", re.IGNORECASE)
 _BLAMES: Final = re.compile(
@@ -62,22 +67,32 @@ def means_busy(text: str) -> bool:
 
     "Wrong password, please try again" blames the password; "Please try again" alone does not.
     """
-    if _STRAINED.search(text) or _BUSY.search(text):
+    if _STRAINED.search(text) or _BUSY.search(text) or _NO_TLS.search(text):
         return True
     return bool(_TRY_AGAIN.search(text)) and not _BLAMES.search(text)
 
 
-def classify_login(status: bytes, code: str, text: bytes | str) -> Answer:
-    """The tagged reply to LOGIN or AUTHENTICATE as a verdict; `status` and `code` in upper case."""
-    sentence = clean_reason(text)
-    said = f"{status.decode('ascii', 'replace')}{f' [{code}]' if code else ''} {sentence}".rstrip()
+def classify_login(status: bytes, code: str, text: bytes | str, *, hide: Sequence[bytes] = ()) -> Answer:
+    """The tagged reply to LOGIN or AUTHENTICATE as a verdict; `status` and `code` in upper case.
+
+    What stands in `hide` never enters the reason: there are servers that repeat the password in their refusal.
+    """
+    sentence = clean_reason(text, _WHOLE)
+    shown = sentence
+    for secret in hide:
+        cleaned = clean_reason(secret, _WHOLE)  # escaped as the sentence is, so that it is found there
+        shown = shown.replace(cleaned, "***") if cleaned else shown
+    reason = f"{status.decode('ascii', 'replace')}{f' [{code}]' if code else ''} {shown}"
     if status == b"OK":
-        return Answer(Verdict.YES, said)
+        return Answer(Verdict.YES, reason)
     if status == b"NO" and code in _REFUSALS and not _STRAINED.search(sentence):
-        return Answer(Verdict.NO, said)
+        return Answer(Verdict.NO, reason)
     if status == b"NO" and not code and not means_busy(sentence):
-        return Answer(Verdict.NO, said)
-    return Answer(Verdict.LATER, said, Scope.SETUP if code in _SETUP_CODES else Scope.SERVER)
+        return Answer(Verdict.NO, reason)
+    if code in _SETUP_CODES or (not code and _NO_TLS.search(sentence)):
+        return Answer(Verdict.LATER, reason, Scope.SETUP)
+    about_server = code in _SERVER_CODES or (not code and bool(_STRAINED.search(sentence)))
+    return Answer(Verdict.LATER, reason, Scope.SERVER if about_server else Scope.USER)
 
 
 def classify_unsendable(reason: str) -> Answer:

@@ -32,11 +32,15 @@ from wire.imap.results import (
     read_summary,
 )
 from wire.imap.transfer import Body, Fetcher, append
-from wire.outcome import Answer, Scope, SetupTrouble, Temporary, Verdict, clean_reason
+from wire.outcome import Answer, ProtocolTrouble, Scope, SetupTrouble, Temporary, Verdict, clean_reason
 from wire.secret import Secret
 from wire.stream import Stream
 
 _EXISTS: Final = re.compile(r"already exists|mailbox exists", re.IGNORECASE)  # servers before RFC 5530 have no code
+
+
+def _plain_response(login: bytes, password: Secret, authzid: bytes) -> bytes:
+    return base64.b64encode(b"\0".join((authzid, login, password.reveal())))  # RFC 4616 2
 
 
 class ImapClient:
@@ -140,13 +144,29 @@ class ImapClient:
             return Answer(Verdict.LATER, "the server offers neither LOGIN nor AUTHENTICATE PLAIN here", Scope.SETUP)
         if dialogue.stream.buffered:
             await dialogue.settle()
-        reply = await (self._authenticate(login, password, authzid) if plain else self._login(login, password))
+        reply = await self._attempt(login, password, authzid, plain=plain)
         if reply is None:
             return Answer(Verdict.LATER, "the server answered before the password was sent", Scope.SERVER)
-        answer = classify_login(reply.status, reply.code, reply.text)
+        hide = self._secrets(login, password, authzid)
+        answer = classify_login(reply.status, reply.code, reply.text, hide=hide)
         if answer.verdict is Verdict.YES:
             await self._logged_in(reply, refresh_capabilities)
         return answer
+
+    async def _attempt(self, login: bytes, password: Secret, authzid: bytes, *, plain: bool) -> Completed | None:
+        """The tagged reply; None for one that came before the command was sent to its end."""
+        try:
+            return await (self._authenticate(login, password, authzid) if plain else self._login(login, password))
+        except ProtocolTrouble:  # its text holds bytes of the server, and with them perhaps the password, cut short
+            raise ProtocolTrouble(f"{self.stream.endpoint}: the reply to the login is not IMAP") from None
+        except Temporary as trouble:
+            if any(clean_reason(secret) in trouble.text for secret in self._secrets(login, password, authzid)):
+                raise Temporary(f"{self.stream.endpoint}: no answer to the login", code=trouble.code) from None
+            raise
+
+    @staticmethod
+    def _secrets(login: bytes, password: Secret, authzid: bytes) -> tuple[bytes, ...]:
+        return password.reveal(), _plain_response(login, password, authzid)
 
     async def _login(self, login: bytes, password: Secret) -> Completed | None:
         tag = self._dialogue.next_tag()
@@ -158,7 +178,7 @@ class ImapClient:
     async def _authenticate(self, login: bytes, password: Secret, authzid: bytes) -> Completed | None:
         dialogue = self._dialogue
         tag = dialogue.next_tag()
-        response = base64.b64encode(b"\0".join((authzid, login, password.reveal())))  # RFC 4616
+        response = _plain_response(login, password, authzid)
         if dialogue.has("SASL-IR"):
             chunks = [tag + b" AUTHENTICATE PLAIN " + response + b"\r\n"]
         else:
@@ -237,6 +257,8 @@ class ImapClient:
             return True
 
         reply = await self._dialogue.run(name, (*args, *returns), take=take)
+        if reply.status == b"BAD" and returns:  # announced and not understood: seen behind proxies
+            reply = await self._dialogue.run(name, args, take=take)
         if reply.status != b"OK":
             raise classify_failure(reply.status, reply.code, reply.text, what=name.decode())
         return list(found.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from wire.outcome import Permanent, Scope
@@ -27,7 +27,7 @@ class Unsendable(Permanent):
 class Text:
     """A string from outside: quoted where that is safe, a literal otherwise. Bytes arrive exactly as given."""
 
-    value: bytes
+    value: bytes = field(repr=False)  # it may be a password
 
 
 @dataclass(frozen=True, slots=True)

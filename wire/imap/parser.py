@@ -23,7 +23,6 @@ LITERAL_LIMIT: Final = 4 << 20  # names, headers and flags; message bodies are s
 _DEPTH_LIMIT: Final = 64  # BODYSTRUCTURE of a mail wrapped 30 times; nobody nests deeper by accident
 _LITERALS_LIMIT: Final = 10_000  # in one response: an ENVELOPE of a mail to a thousand people, ten times over
 
-type_Value = "Value"
 Value = bytes | None | list["Value"]
 
 

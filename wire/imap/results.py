@@ -14,7 +14,7 @@ from typing import Final
 from wire.imap.dialogue import Completed
 from wire.imap.encoder import parse_uid_set
 from wire.imap.parser import Status, Untagged, Value
-from wire.outcome import ProtocolTrouble
+from wire.outcome import MailboxUnavailable, ProtocolTrouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ _FLAG: Final = re.compile(rb"[^\s()]+")
 
 
 def read_selected(reply: Completed, *, examined: bool) -> Selected:
-    """Put together what came before the OK. ProtocolTrouble where EXISTS or UIDVALIDITY is missing."""
+    """Put together what came before the OK. ProtocolTrouble without EXISTS, MailboxUnavailable without UIDVALIDITY."""
     exists: int | None = None
     flags: frozenset[str] = frozenset()
     for response in reply.untagged:
@@ -133,8 +133,10 @@ def read_selected(reply: Completed, *, examined: bool) -> Selected:
     if reply.code:
         codes[reply.code] = Status(b"", b"OK", reply.code, reply.code_args, b"")
     uidvalidity = _code_number(codes.get("UIDVALIDITY"))
-    if exists is None or not uidvalidity:
-        raise ProtocolTrouble("the server opened a mailbox without EXISTS or UIDVALIDITY")
+    if exists is None:
+        raise ProtocolTrouble("the server opened a mailbox without saying how much is in it")
+    if not uidvalidity:  # RFC 3501 7.1 requires it; nothing could be copied just once without
+        raise MailboxUnavailable("the server gives no UIDVALIDITY for the mailbox")
     permanent = codes.get("PERMANENTFLAGS")
     words = _FLAG.findall(permanent.code_args) if permanent else []
     return Selected(

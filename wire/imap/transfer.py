@@ -37,6 +37,7 @@ class Body:
     trouble: str = ""
 
 
+_RFC822: Final = frozenset({"RFC822", "RFC822.TEXT", "RFC822.HEADER"})
 _UID: Final = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.IGNORECASE)
 
 
@@ -115,7 +116,7 @@ class Fetcher:
         if response.name != b"FETCH":
             return None
         items = read_fetch(response)
-        found = [value for key, value in items.items() if key.startswith(("BODY[", "BINARY[")) or key == "RFC822"]
+        found = [value for key, value in items.items() if key.startswith(("BODY[", "BINARY[")) or key in _RFC822]
         if not found:
             return None
         uid = self._take_due(read_number(items["UID"]) if "UID" in items else next(iter(self._due), 0))
