@@ -32,7 +32,7 @@ READS: list[tuple[bytes, Value]] = [
     (b'"a b"', "a b"),
     (rb'"q\"b\\s\r\n\t\e\007"', 'q"b\\s\r\n\t\n\x07'),
     (rb'"\195\164"', "ä"),
-    ("\"ä日\"".encode(), "ä日"),
+    ('"ä日"'.encode(), "ä日"),
     (b'"\xe4"', "\udce4"),
     (rb'"\228"', "\udce4"),
     (b"[AAEC]", DataBlock(b"\0\x01\x02")),
@@ -56,8 +56,8 @@ READS: list[tuple[bytes, Value]] = [
     (b'{"a key"="a;b";x=#NULL#;}', {"a key": "a;b", "x": NULL}),
     (b"{a=(1,#1);b={c=d;};}", {"a": ["1", 1], "b": {"c": "d"}}),
     (b"{a=b}", {"a": "b"}),  # the last ; may be missing
-    (b"\r\n {\r\n\tA = b; // not ; c = d;\r\n /* } */ C\t=\r\n\"d // e\";\r\n}\r\n", {"A": "b", "C": "d // e"}),
-    (b"{URL=\"http://x/*\";}", {"URL": "http://x/*"}),
+    (b'\r\n {\r\n\tA = b; // not ; c = d;\r\n /* } */ C\t=\r\n"d // e";\r\n}\r\n', {"A": "b", "C": "d // e"}),
+    (b'{URL="http://x/*";}', {"URL": "http://x/*"}),
 ]
 
 
