@@ -73,8 +73,8 @@ def header_date(header: bytes, *, now: datetime) -> datetime | None:
             received = value.rpartition(";")[2]
         elif name == "date" and date is None:
             date = value
-    for value in (received, date):
-        when = _parse_header_date(value) if value else None
+    for stamp in (received, date):
+        when = _parse_header_date(stamp) if stamp else None
         if when is not None and _EARLIEST <= when <= now + timedelta(days=1):
             return when
     return None

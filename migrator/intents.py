@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,21 @@ def plausible(source: Description, target: Description) -> bool:
     return abs(source.size - target.size) <= 64 + max(source.size, target.size) // 10
 
 
-def match_messages(sources: Sequence[Description], targets: Sequence[Description]) -> dict[int, int]:
+def match_messages(
+    sources: Sequence[Description], targets: Sequence[Description], *, headers_only: bool = False
+) -> dict[int, int]:
     """Source uid -> target uid for every source message that is at the target; each target is given once.
 
     The strongest evidence goes first: equal content and date, then equal content, then, for servers
     that change content, equal date with equal Message-ID or equal size. Equal messages are taken as they
     stand, in the order of both sides: three equal ones and two arrivals leave one to copy.
+    With `headers_only` the digests are of headers, which prove less: without an equal date, they
+    count only together with an equal size and a Message-ID.
     """
     found: dict[int, int] = {}
     left_sources = sorted(sources, key=lambda message: message.uid)
     left_targets = sorted(targets, key=lambda message: message.uid)
-    for evidence in _EVIDENCE:
+    for evidence in _BY_HEADER if headers_only else _BY_CONTENT:
         waiting: dict[Hashable, deque[Description]] = defaultdict(deque)
         for target in left_targets:
             key = evidence(target)
@@ -84,9 +89,10 @@ def _date_and_size(message: Description) -> Hashable | None:
     return (message.moment, message.size) if message.moment is not None else None
 
 
-_EVIDENCE: Sequence[Callable[[Description], Hashable | None]] = (
-    _content_and_date,
-    _content,
-    _date_and_id,
-    _date_and_size,
-)
+def _header_and_size(message: Description) -> Hashable | None:
+    return (message.digest, message.size, message.message_id) if message.digest and message.message_id else None
+
+
+_Evidence = Sequence[Callable[[Description], Hashable | None]]
+_BY_CONTENT: Final[_Evidence] = (_content_and_date, _content, _date_and_id, _date_and_size)
+_BY_HEADER: Final[_Evidence] = (_content_and_date, _header_and_size, _date_and_id, _date_and_size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 UNKNOWN: Final = 0  # target uid of a message that the target confirmed without saying where (no UIDPLUS, found nowhere)
@@ -132,6 +132,7 @@ class Intent:
 
     floor: int
     recorded_at: float  # seconds since the epoch
+    confirmed: bool = False  # the target said OK, but the run broke off before it could be found there
 
 
 @dataclass(slots=True)
@@ -163,8 +164,11 @@ class MailboxMarks:
             self.intents.pop(uid, None)
         for uid in change.dropped:
             self.intents.pop(uid, None)
+        for uid in change.confirmed:
+            self.intents[uid] = replace(self.intents[uid], confirmed=True)
         for uid in change.intended:
             self.intents[uid] = Intent(change.floor, change.recorded_at)
+            self.refused.pop(uid, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,7 @@ class Change:
     copied: Sequence[tuple[int, int]] = ()
     refused: Mapping[int, str] = field(default_factory=dict)
     dropped: Sequence[int] = ()  # intents that came to nothing: vanished, or to be tried again
+    confirmed: Sequence[int] = ()  # intents that are known to have been stored, but not where
     intended: Sequence[int] = ()
     floor: int = 0
     recorded_at: float = 0.0
@@ -181,7 +186,7 @@ class Change:
     @property
     def empty(self) -> bool:
         """Nothing to write."""
-        return not (self.copied or self.refused or self.dropped or self.intended)
+        return not (self.copied or self.refused or self.dropped or self.confirmed or self.intended)
 
 
 class MarkStore(Protocol):
@@ -204,9 +209,14 @@ class MarkStore(Protocol):
         ...
 
 
-def left_to_copy(uids: Sequence[int], marks: MailboxMarks, *, refused_too: bool = False) -> list[int]:
-    """The uids of the source that are neither copied nor refused, ascending. Open intents are left too."""
-    return [uid for uid in sorted(uids) if uid not in marks.runs and (refused_too or uid not in marks.refused)]
+def left_to_copy(uids: Sequence[int], marks: MailboxMarks) -> list[int]:
+    """The uids of the source that are not copied, ascending; those refused before stand at the end.
+
+    A refusal may have been for a reason that is gone, such as a size limit; and a message that breaks a
+    connection each time must not keep the others from being copied.
+    """
+    left = [uid for uid in sorted(uids) if uid not in marks.runs]
+    return sorted(left, key=lambda uid: uid in marks.refused)
 
 
 def group(uids: Sequence[int], sizes: Mapping[int, int], *, count: int, octets: int) -> Iterator[list[int]]:
@@ -222,19 +232,3 @@ def group(uids: Sequence[int], sizes: Mapping[int, int], *, count: int, octets: 
         weight += size
     if batch:
         yield batch
-
-
-def uid_set(uids: Iterable[int]) -> bytes:
-    """`1:3,7` for IMAP commands; the uids are sorted, once each."""
-    pieces: list[str] = []
-    first = last = -1
-    for uid in sorted(set(uids)):
-        if uid == last + 1 and first >= 0:
-            last = uid
-            continue
-        if first >= 0:
-            pieces.append(f"{first}:{last}" if last > first else f"{first}")
-        first = last = uid
-    if first >= 0:
-        pieces.append(f"{first}:{last}" if last > first else f"{first}")
-    return ",".join(pieces).encode()

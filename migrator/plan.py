@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wire.imap.names import decode_mailbox, encode_mailbox
+from wire.imap.results import Listed
 
 INBOX: Final = "INBOX"  # RFC 3501 5.1: in any case, at any server
 
@@ -23,15 +24,6 @@ _VIRTUAL: Final = {
     "\\important": "it shows messages of the other mailboxes",
 }
 _NO_MAILBOX: Final = frozenset({"\\noselect", "\\nonexistent"})
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of LIST: the name as on the wire, its separator, its attributes in lower case."""
-
-    name: bytes
-    separator: bytes | None
-    attributes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,7 @@ class PlanOptions:
 
 
 def plan_mailboxes(
-    listed: Sequence[Entry],
+    listed: Sequence[Listed],
     source: Naming,
     target: Naming,
     options: PlanOptions,
@@ -98,7 +90,7 @@ def plan_mailboxes(
     source = _with_guessed_prefix(source, listed) if not options.source_prefix else source
     skipped: list[tuple[str, str]] = []
     names = _Names(target, options, existing)
-    wanted: list[tuple[Entry, str]] = []
+    wanted: list[tuple[Listed, str]] = []
     for entry in sorted({entry.name: entry for entry in listed}.values(), key=_inbox_first):
         reason = _why_not(entry, source, options)
         if reason is None:
@@ -176,7 +168,7 @@ class _Names:
         self._exact = set(existing)
         self._existing = {_fold(show(name)): name for name in sorted(self._exact, reverse=True)}
 
-    def stay(self, entry: Entry, local: str, name: bytes) -> Pair:
+    def stay(self, entry: Listed, local: str, name: bytes) -> Pair:
         """What an earlier run decided holds: its messages are there."""
         self._taken.add(_fold(show(name)))
         wanted = _renamed(entry, local, self._options.renames)
@@ -184,7 +176,7 @@ class _Names:
             return Pair(entry.name, name)
         return Pair(entry.name, name, (f"stays at {show(name)!r}, where an earlier run has copied it",))
 
-    def compose(self, entry: Entry, local: str, source: Naming) -> _Draft:
+    def compose(self, entry: Listed, local: str, source: Naming) -> _Draft:
         """The name for a source mailbox, whoever else has it, and what was changed in it."""
         wanted = _renamed(entry, local, self._options.renames)
         if wanted is not None:
@@ -200,7 +192,7 @@ class _Names:
         notes = ("its name was changed: the target cannot have it as it is",) if changed != parts else ()
         return _Draft(self._placed(name), notes)
 
-    def settle(self, entry: Entry, draft: _Draft) -> Pair:
+    def settle(self, entry: Listed, draft: _Draft) -> Pair:
         """The final name: as drafted, spelled as the target has it already, or with a number if it is taken."""
         if draft.given:
             return Pair(entry.name, draft.name, draft.notes)
@@ -244,7 +236,7 @@ class _Names:
         return _shorten(text)
 
 
-def _inbox_first(entry: Entry) -> tuple[bool, bytes]:
+def _inbox_first(entry: Listed) -> tuple[bool, bytes]:
     return not is_inbox(entry.name), entry.name
 
 
@@ -253,7 +245,7 @@ def is_inbox(name: bytes) -> bool:
     return name.upper() == b"INBOX"
 
 
-def _why_not(entry: Entry, source: Naming, options: PlanOptions) -> str | None:
+def _why_not(entry: Listed, source: Naming, options: PlanOptions) -> str | None:
     """None to copy it, "" to pass over in silence, otherwise the reason for the report."""
     if entry.attributes & _NO_MAILBOX:
         return "" if "\\noselect" in entry.attributes else "it does not exist, it only has children or a subscription"
@@ -283,7 +275,7 @@ def _is_foreign(name: bytes, source: Naming) -> bool:
     return False
 
 
-def _with_guessed_prefix(source: Naming, listed: Sequence[Entry]) -> Naming:
+def _with_guessed_prefix(source: Naming, listed: Sequence[Listed]) -> Naming:
     """A server without NAMESPACE that has everything below INBOX (Courier, old Cyrus) means `INBOX.` as a prefix."""
     others = [entry.name for entry in listed if not is_inbox(entry.name)]
     if source.prefix or not source.separator or not others or source.foreign:
@@ -294,7 +286,7 @@ def _with_guessed_prefix(source: Naming, listed: Sequence[Entry]) -> Naming:
     return source
 
 
-def _local_name(entry: Entry, source: Naming, options: PlanOptions) -> str:
+def _local_name(entry: Listed, source: Naming, options: PlanOptions) -> str:
     """The name without the prefix that the source puts before everything."""
     for prefix in (options.source_prefix, source.prefix):
         if prefix and entry.name[: len(prefix)].upper() == prefix.upper() and len(entry.name) > len(prefix):
@@ -302,7 +294,7 @@ def _local_name(entry: Entry, source: Naming, options: PlanOptions) -> str:
     return decode_mailbox(entry.name)
 
 
-def _spellings(entry: Entry, local: str) -> set[str]:
+def _spellings(entry: Listed, local: str) -> set[str]:
     """What a person may call this mailbox."""
     full = decode_mailbox(entry.name)
     names = {entry.name.decode("latin-1"), full, _mend(full), local, _mend(local)}
@@ -311,7 +303,7 @@ def _spellings(entry: Entry, local: str) -> set[str]:
     return names
 
 
-def _renamed(entry: Entry, local: str, renames: Mapping[str, str]) -> str | None:
+def _renamed(entry: Listed, local: str, renames: Mapping[str, str]) -> str | None:
     for name in sorted(_spellings(entry, local) & renames.keys()):
         return renames[name]
     return None

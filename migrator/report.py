@@ -38,6 +38,7 @@ class MailboxReport:
     left: int = 0  # not dealt with in this run: interrupted, postponed or held
     octets: int = 0  # of the messages copied
     deleted: int = 0  # at the source, by --delete
+    doubled: int = 0  # perhaps there twice: a server finished an append long after its connection was lost
     gone: int = 0  # copied, but no longer in the target mailbox: moved or deleted there since
     held: str = ""  # why a person must look; empty if nobody must
     postponed: str = ""  # why it goes on another time; empty if it is finished
@@ -119,6 +120,7 @@ class Report:
             for box in self.mailboxes
             for message in box.refused
         ]
+        found += [f"{box.source}: {box.doubled} perhaps doubled" for box in self.mailboxes if box.doubled]
         found += [f"{box.source}: {box.unexplained} unexplained" for box in self.mailboxes if box.unexplained]
         return found
 
@@ -134,7 +136,7 @@ class Report:
             "source": self.source,
             "target": self.target,
             "seconds": round(self.seconds, 3),
-            "totals": {name: self.total(name) for name in (*counters, "gone")} | {"unexplained": self.unexplained},
+            "totals": {name: self.total(name) for name in (*counters, "gone", "doubled")} | {"unexplained": self.unexplained},
             "subscribed": self.subscribed,
             "mailboxes": [mailbox.as_json() for mailbox in self.mailboxes],
             "skipped": [{"mailbox": name, "reason": reason} for name, reason in self.skipped],

@@ -35,7 +35,7 @@ SCHEMA: Final = (
     CREATE TABLE marked_messages (
         mailbox     INTEGER NOT NULL REFERENCES marked_mailboxes (id) ON DELETE CASCADE,
         uid         INTEGER NOT NULL,                   -- at the source
-        state       TEXT NOT NULL,                      -- intent | refused
+        state       TEXT NOT NULL,                      -- intent | confirmed (stored, but not known where) | refused
         floor       INTEGER NOT NULL DEFAULT 0,         -- the target's next uid before an intent
         recorded_at REAL NOT NULL DEFAULT 0,
         reason      TEXT NOT NULL DEFAULT '',
@@ -109,6 +109,7 @@ class LedgerMarks:
             _insert_refused(connection, mailbox, marks.refused)
             for uid, intent in marks.intents.items():
                 _insert_intents(connection, mailbox, [uid], intent.floor, intent.recorded_at)
+            _confirm(connection, mailbox, [uid for uid, intent in marks.intents.items() if intent.confirmed])
             return generation
 
         marks.generation = await self._store.write(work)
@@ -139,6 +140,7 @@ class LedgerMarks:
                 "DELETE FROM marked_messages WHERE mailbox = ? AND uid = ?", [(mailbox, uid) for uid in done]
             )
             _insert_refused(connection, mailbox, change.refused)
+            _confirm(connection, mailbox, change.confirmed)
             _insert_intents(connection, mailbox, change.intended, change.floor, change.recorded_at)
 
         await self._store.write(work)
@@ -157,10 +159,10 @@ def _load(connection: sqlite3.Connection, copy: str, source: bytes) -> MailboxMa
     for uid, state, floor, recorded_at, reason in connection.execute(
         "SELECT uid, state, floor, recorded_at, reason FROM marked_messages WHERE mailbox = ?", (row[0],)
     ):
-        if state == "intent":
-            marks.intents[uid] = Intent(floor, recorded_at)
-        else:
+        if state == "refused":
             marks.refused[uid] = reason
+        else:
+            marks.intents[uid] = Intent(floor, recorded_at, confirmed=state == "confirmed")
     return marks
 
 
@@ -178,6 +180,13 @@ def _insert_intents(
         "INSERT OR REPLACE INTO marked_messages (mailbox, uid, state, floor, recorded_at)"
         " VALUES (?, ?, 'intent', ?, ?)",
         [(mailbox, uid, floor, recorded_at) for uid in uids],
+    )
+
+
+def _confirm(connection: sqlite3.Connection, mailbox: int, uids: Sequence[int]) -> None:
+    connection.executemany(
+        "UPDATE marked_messages SET state = 'confirmed' WHERE mailbox = ? AND uid = ? AND state = 'intent'",
+        [(mailbox, uid) for uid in uids],
     )
 
 

@@ -1,0 +1,63 @@
+"""Whether two mailboxes are one: an alias of another account, or source and target after the switch.
+
+Where the old server's name leads to the new server already, a copy would append a mailbox to itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from migrator.access import Access
+from migrator.dates import moment
+from migrator.report import InboxIdentity, SameMailbox
+from migrator.resolution import summaries_of
+from wire.imap.client import ImapClient
+from wire.imap.results import Selected
+
+_OLDEST: Final = 16  # messages that make an identity: enough that two mailboxes never share them by chance
+_SAMPLE: Final = 8  # at each end of a mailbox, compared where UIDVALIDITY and all UIDs are equal
+_FIELDS: Final = ("Message-ID", "Date", "From", "Subject")
+
+
+def refuse_same_login(source: Access, target: Access) -> None:
+    """SameMailbox when both are one login at one address, into the same place."""
+    one = (source.endpoint.host.lower(), source.endpoint.port, source.proxy or source.authzid or source.login)
+    other = (target.endpoint.host.lower(), target.endpoint.port, target.proxy or target.authzid or target.login)
+    if one == other and source.prefix == target.prefix:
+        raise SameMailbox(f"source and target are both {source.label}: nothing is copied")
+
+
+async def identify(client: ImapClient, selected: Selected, uids: list[int]) -> InboxIdentity:
+    """The identity of the mailbox that is open."""
+    oldest = uids[:_OLDEST]
+    summaries = await summaries_of(client, oldest)
+    described = (f"{uid} {moment(found.internal_date)} {found.size}" for uid, found in sorted(summaries.items()))
+    return InboxIdentity(selected.uidvalidity, tuple(described))
+
+
+async def refuse_same_mailbox(
+    source: ImapClient, target: ImapClient, opened: Selected, other: Selected, uids: list[int]
+) -> None:
+    """SameMailbox when the mailboxes open on both sides are one. Costs nothing where their numbers differ.
+
+    Equal UIDVALIDITY and UIDs are not enough: small servers give every mailbox UIDVALIDITY 1. So the
+    messages at both ends are compared as well.
+    """
+    if not uids or opened.uidvalidity != other.uidvalidity or opened.exists != other.exists:
+        return
+    if await target.uid_search(b"ALL") != uids:
+        return
+    sample = sorted({*uids[:_SAMPLE], *uids[-_SAMPLE:]})
+    if await _look_at(source, sample) == await _look_at(target, sample):
+        raise SameMailbox(
+            "source and target are the same mailbox: UIDVALIDITY, UIDs and messages are equal; nothing is copied"
+        )
+
+
+async def _look_at(client: ImapClient, uids: list[int]) -> list[tuple[int, int | None, int, bytes]]:
+    headers = await client.fetch_headers(uids, _FIELDS)
+    summaries = await summaries_of(client, uids)
+    return sorted(
+        (uid, moment(found.internal_date), found.size, b" ".join(headers.get(uid, b"").split()))
+        for uid, found in summaries.items()
+    )

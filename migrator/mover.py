@@ -1,0 +1,245 @@
+"""One account's mail, from one IMAP server to another: every mailbox, every message once.
+
+`copy_account` is what a worker, MoveIMAPMail and MoveAccounts call. It keeps what it knows in a MarkStore,
+so that it can be broken off anywhere and run again; a run with nothing new adds nothing.
+
+It never changes the source (but for --delete), never changes a message, and never appends to a mailbox that it cannot
+tell from the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+from migrator.access import Access
+from migrator.identity import identify, refuse_same_login
+from migrator.mailbox_copy import MailboxCopy, MailboxHeld
+from migrator.marks import UNKNOWN, MarkStore
+from migrator.options import CopyOptions
+from migrator.plan import Naming, Pair, Plan, PlanOptions, counterpart, is_inbox, plan_mailboxes, show
+from migrator.report import CopyInterrupted, InboxIdentity, MailboxReport, Report
+from migrator.session import Session, Surroundings
+from wire.imap.client import ImapClient
+from wire.imap.names import encode_mailbox
+from wire.imap.results import Listed
+from wire.outcome import MailboxUnavailable, Permanent, Temporary
+
+_TRIES: Final = 4  # connections that break and are made again within one run, as long as each brought messages over
+_REST: Final = 1.0  # seconds before that: a server that has just hung up wants to be left alone
+
+BeforeCopy = Callable[[InboxIdentity], Awaitable[None]]
+
+
+async def copy_account(
+    source: Access,
+    target: Access,
+    options: CopyOptions,
+    marks: MarkStore,
+    around: Surroundings | None = None,
+    *,
+    before_copy: BeforeCopy | None = None,
+) -> Report:
+    """Copy what the target does not have yet, and say what became of every message.
+
+    `before_copy` is given the identity of the source's INBOX when nothing has been written yet; what it raises ends the
+    copy (a second account with the same mailbox is held that way).
+
+    Returns a Report also when single messages were refused or single mailboxes cannot be copied: see
+    `Report.problems` and `Report.postponed`. Raises CopyInterrupted (Temporary, with the report so far) when a
+    connection is lost and cannot be had again at once, or a quota is full; Temporary when it could not begin;
+    SourceRefused or TargetRefused for a login; SameMailbox when there is nothing to copy between; SetupTrouble for TLS.
+    """
+    around = around or Surroundings()
+    source = replace(source, proxy=options.proxy_user.encode()) if options.proxy_user else source
+    source = replace(source, prefix=source.prefix + encode_mailbox(options.source_prefix))
+    target = replace(target, prefix=target.prefix + encode_mailbox(options.target_prefix))
+    refuse_same_login(source, target)
+    started = asyncio.get_running_loop().time()
+    run = _Run(source, target, options, marks, around, before_copy=before_copy)
+    try:
+        return await run.to_the_end()
+    finally:
+        run.report.seconds = asyncio.get_running_loop().time() - started
+
+
+class _Run:
+    """One call of copy_account, over as many connections as it takes."""
+
+    def __init__(
+        self,
+        source: Access,
+        target: Access,
+        options: CopyOptions,
+        marks: MarkStore,
+        around: Surroundings,
+        *,
+        before_copy: BeforeCopy | None,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._options = options
+        self._marks = marks
+        self._around = around
+        self._before_copy = before_copy
+        self._refused: set[tuple[bytes, int]] = set()
+        self.report = Report(source.label, target.label)
+
+    async def to_the_end(self) -> Report:
+        """The copy, resumed a few times where a connection breaks after it has brought something over."""
+        for attempt in range(1, _TRIES + 1):
+            earlier, self.report = self.report, Report(self._source.label, self._target.label)
+            try:
+                await self._attempt()
+            except Temporary as trouble:
+                progress = self.report.total("copied") + self.report.total("refused") > 0
+                _carry_over(earlier, self.report)
+                if attempt < _TRIES and progress and not trouble.code:
+                    self._around.checkpoint("connection lost")
+                    await self._around.sleep(_REST * attempt)
+                    continue
+                if not self.report.mailboxes:
+                    raise
+                raise CopyInterrupted(trouble, self.report) from trouble
+            _carry_over(earlier, self.report)
+            return self.report
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _attempt(self) -> None:
+        session = await Session.open(self._source, self._target, self._options, self._marks, self._around)
+        session.refused = self._refused
+        try:
+            pairs = await self._begin(session)
+            await self._copy_pairs(session, pairs)
+            if self._options.subscriptions:
+                await self._subscribe(session, pairs)
+            await session.close()
+        finally:
+            session.abort()
+
+    async def _begin(self, session: Session) -> list[Pair]:
+        """What is to be copied, and that it is safe to. Nothing is written here."""
+        plan = await _plan(session)
+        self.report.skipped = list(plan.skipped)
+        inbox = next((pair for pair in plan.pairs if is_inbox(pair.source)), None)
+        opened = await session.source.examine(inbox.source if inbox else b"INBOX") if inbox else None
+        if opened is not None:
+            self.report.inbox = await identify(session.source, opened, await session.source.uid_search(b"ALL"))
+            if self._before_copy is not None:
+                await self._before_copy(self.report.inbox)
+        for pair in plan.pairs:
+            box = MailboxReport(pair.source_name, pair.target_name)
+            for text in pair.notes:
+                box.note(text)
+            self.report.mailboxes.append(box)
+        return list(plan.pairs)
+
+    async def _copy_pairs(self, session: Session, pairs: list[Pair]) -> None:
+        """Each mailbox in turn; one that cannot be copied does not keep the others from it."""
+        session.names = {pair.target for pair in pairs}
+        for pair, box in zip(pairs, self.report.mailboxes, strict=True):
+            others = await _uids_of_others(session, pair, pairs)
+            try:
+                await MailboxCopy(session, pair, box, others).run()
+            except (MailboxUnavailable, MailboxHeld) as trouble:
+                box.held = str(trouble)
+            except Temporary as trouble:
+                box.postponed = str(trouble)
+                if not await _both_alive(session) or trouble.code == "OVERQUOTA":
+                    raise
+
+    async def _subscribe(self, session: Session, pairs: list[Pair]) -> None:
+        """Subscribe at the target to what was subscribed at the source, of the mailboxes that are copied."""
+        copied = [pair for pair, box in zip(pairs, self.report.mailboxes, strict=True) if not box.held]
+        there = {entry.name for entry in await _list(session.target, session.target_access.prefix, subscribed=True)}
+        for entry in await _list(session.source, session.source_access.prefix, subscribed=True):
+            name = counterpart(entry.name, copied)
+            if name is None or name in there:
+                continue
+            try:
+                await session.target.subscribe(name)
+            except Permanent as refusal:
+                self.report.notes.append(f"{show(entry.name)} could not be subscribed: {refusal.text}")
+            else:
+                self.report.subscribed += 1
+            self._around.checkpoint("target: subscribed")
+
+
+async def _plan(session: Session) -> Plan:
+    options, source, target = session.options, session.source, session.target
+    listed = await _list(source, session.source_access.prefix, options.list_pattern)
+    session.around.checkpoint("source: listed")
+    existing = await _list(target, session.target_access.prefix)
+    session.around.checkpoint("target: listed")
+    session.source_naming = await _naming(source, listed)
+    session.target_naming = await _naming(target, existing)
+    only = None
+    if options.subscribed_only:
+        only = frozenset(entry.name for entry in await _list(source, session.source_access.prefix, subscribed=True))
+    wanted = PlanOptions(
+        session.source_access.prefix, session.target_access.prefix, options.skip, options.renames, only
+    )
+    known = await session.marks.targets()
+    names = [entry.name for entry in existing]
+    return plan_mailboxes(listed, session.source_naming, session.target_naming, wanted, existing=names, known=known)
+
+
+async def _list(client: ImapClient, prefix: bytes, pattern: str = "*", *, subscribed: bool = False) -> list[Listed]:
+    return await client.list_mailboxes(encode_mailbox(pattern), reference=prefix, subscribed=subscribed)
+
+
+async def _naming(client: ImapClient, listed: list[Listed]) -> Naming:
+    """How a server forms names: as NAMESPACE says (RFC 2342), else as its list shows."""
+    namespaces = await client.namespaces()
+    if namespaces is not None and namespaces.personal:
+        prefix, separator = namespaces.personal[0]
+        foreign = tuple(prefix for prefix, _ in (*namespaces.other, *namespaces.shared))
+        return Naming(separator, b"" if is_inbox(prefix) else prefix, foreign)
+    separators = [entry.separator for entry in listed if entry.separator]
+    if not separators:
+        separators = [entry.separator for entry in await client.list_mailboxes(b"") if entry.separator]
+    return Naming(separators[0] if separators else None)
+
+
+async def _uids_of_others(session: Session, pair: Pair, pairs: list[Pair]) -> frozenset[int]:
+    """Target uids in the same target mailbox that another source mailbox has brought there (--renameMailbox)."""
+    found: set[int] = set()
+    for other in pairs:
+        if other.target == pair.target and other.source != pair.source:
+            marks = await session.marks.load(other.source)
+            if marks is not None:
+                found.update(uid for _, uid in marks.runs if uid != UNKNOWN)
+    return frozenset(found)
+
+
+async def _both_alive(session: Session) -> bool:
+    session.touch()
+    try:
+        await session.source.noop()
+        await session.target.noop()
+    except Temporary:
+        return False
+    return True
+
+
+def _carry_over(earlier: Report, now: Report) -> None:
+    """What an earlier attempt of this run has copied was found as `already` by a later one: count it as copied."""
+    before = {box.source: box for box in earlier.mailboxes}
+    for box in now.mailboxes:
+        if (old := before.pop(box.source, None)) is None:
+            continue
+        if box.messages:
+            moved = min(old.copied, box.already)
+            box.copied, box.already = box.copied + moved, box.already - moved
+        else:  # this attempt did not get as far
+            box.messages, box.left, box.copied, box.already = old.messages, old.left, old.copied, old.already
+            box.refused, box.vanished, box.left_out = old.refused, old.vanished, old.left_out
+        box.octets += old.octets
+        box.deleted += old.deleted
+        for text in old.notes:
+            box.note(text)
+    now.mailboxes += before.values()
+    now.subscribed += earlier.subscribed
+    now.inbox = now.inbox or earlier.inbox

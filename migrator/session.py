@@ -1,0 +1,87 @@
+"""What every step of one account's copy shares: both connections, the marks, the options, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from migrator.access import Access, open_imap
+from migrator.marks import Change, MailboxMarks, MarkStore
+from migrator.options import CopyOptions
+from migrator.plan import Naming
+from migrator.report import Checkpoint, Progress, ProgressListener, keep_quiet, pass_by
+from wire.imap.client import ImapClient
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What a test replaces: the clock, waiting, and the places where a copy may be stopped."""
+
+    checkpoint: Checkpoint = pass_by
+    progress: ProgressListener = keep_quiet
+    now: Callable[[], float] = time.time
+    sleep: Sleep = asyncio.sleep
+
+
+@dataclass(slots=True)
+class Session:
+    """Both connections, logged in, and what goes with them."""
+
+    source: ImapClient
+    target: ImapClient
+    source_access: Access
+    target_access: Access
+    options: CopyOptions
+    marks: MarkStore
+    around: Surroundings
+    refused: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) tried in this run: not once more
+    names: set[bytes] = field(default_factory=set)  # at the target, each meant for one source mailbox
+    source_naming: Naming = field(default_factory=Naming)
+    target_naming: Naming = field(default_factory=Naming)
+
+    @classmethod
+    async def open(
+        cls, source: Access, target: Access, options: CopyOptions, marks: MarkStore, around: Surroundings
+    ) -> Session:
+        """Log in at both, the source first: without it there is nothing to do at the target."""
+        old = await open_imap(source, source=True, timeout=options.timeout)
+        try:
+            around.checkpoint("source: logged in")
+            new = await open_imap(target, source=False, timeout=options.timeout)
+        except BaseException:
+            old.close()
+            raise
+        around.checkpoint("target: logged in")
+        old.progress_timeout = new.progress_timeout = options.timeout
+        return cls(old, new, source, target, options, marks, around)
+
+    async def close(self) -> None:
+        """Log out of both; trouble on the way is of no interest any more."""
+        for client in (self.source, self.target):
+            await client.logout()
+
+    def abort(self) -> None:
+        """Drop both connections where they are."""
+        self.source.close()
+        self.target.close()
+
+    def touch(self) -> None:
+        """Something went on: neither server has kept us waiting."""
+        deadline = asyncio.get_running_loop().time() + self.options.timeout
+        self.source.deadline = self.target.deadline = deadline
+
+    async def record(self, marks: MailboxMarks, change: Change) -> None:
+        """One durable step."""
+        if change.empty:
+            return
+        self.around.checkpoint("journal: before a commit")
+        await self.marks.record(marks, change)
+        self.around.checkpoint("journal: after a commit")
+
+    def tell(self, progress: Progress) -> None:
+        """Pass progress on."""
+        self.around.progress(progress)
