@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from migrator.ledger.logins import add_job, wipe
 from migrator.ledger.store import Store
 from migrator.model import Claim, Counts, Job, Outlook, Phase, Worker
+from migrator.report import InboxIdentity
 
 BUGS_LIMIT: Final = 3  # the same bug three times is not bad luck
 _LOSSES_FORGIVEN: Final = 8  # workers that died with a job before it has to wait: restarts come in rows
@@ -65,7 +66,7 @@ class Queue(Protocol):
     async def hold_accounts(self, accounts: Sequence[str], reason: str) -> int:
         """Hold what is not done, taking it from its worker if it runs. How many."""
 
-    async def identify(self, claim: Claim, identity: str) -> Job | None:
+    async def identify(self, claim: Claim, identity: InboxIdentity) -> Job | None:
         """Note which source INBOX this job reads; the other job that reads the same one, if there is one."""
 
     async def jobs(self, phase: Phase | None = None, limit: int = 1_000_000) -> list[Job]:
@@ -214,21 +215,24 @@ class LedgerQueue:
         now = self._clock()
         return await self._store.read(lambda c: _outlook(c, now))
 
-    async def identify(self, claim: Claim, identity: str) -> Job | None:
+    async def identify(self, claim: Claim, identity: InboxIdentity) -> Job | None:
         """Note which source INBOX this job reads; the other job that reads the same one, if there is one.
 
         Two accounts whose mail is one mailbox at the old server (an alias, a second login) must not both get it.
         """
         now = self._clock()
+        if not identity.oldest:
+            return None  # an empty INBOX is like any other
 
         def work(connection: sqlite3.Connection) -> Job | None:
-            row = connection.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE identity = ? AND id <> ? LIMIT 1",  # noqa: S608 - a constant
-                (identity, claim.job.id),
-            ).fetchone()
-            if row is not None:
-                return _job(row, now)
-            connection.execute(_IDENTIFY, (identity, claim.job.id, claim.fence))
+            rows = connection.execute(
+                f"SELECT {_COLUMNS}, identity FROM jobs WHERE identity >= ? AND identity < ? AND id <> ?",  # noqa: S608 - a constant
+                (f"{identity.uidvalidity}\t", f"{identity.uidvalidity}\n", claim.job.id),
+            )
+            for row in rows:
+                if InboxIdentity.parse(row[-1]).same_as(identity):
+                    return _job(row, now)
+            connection.execute(_IDENTIFY, (str(identity), claim.job.id, claim.fence))
             return None
 
         return await self._store.write(work)

@@ -1,0 +1,255 @@
+"""One copy from beginning to end: adopt if that is still owed, log in at both ends, copy, say what came of it.
+
+The outcome is a value; the worker tells it to the queue. A bug comes out as the exception it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol
+
+from migrator.access import Access
+from migrator.adopt import Adopter, AdoptionOutcome, AdoptionResult
+from migrator.ledger.logins import Logins
+from migrator.model import Adoption, Counts, Job, StoredLogin
+from migrator.options import CopyOptions, OptionTrouble, parse_options
+from migrator.report import CopyInterrupted, InboxIdentity, ProgressListener, Report, SourceRefused, TargetRefused
+from migrator.seal import Opener
+from migrator.settings import DomainSettings, Settings
+from wire.endpoint import Endpoint, parse_endpoint
+from wire.outcome import Permanent, Temporary
+from wire.secret import Secret
+
+ADOPTION_TIMEOUT = 30.0  # seconds for the CLI in a worker, which nobody waits for
+
+
+class Ending(Enum):
+    """What the queue is to do with the job."""
+
+    DONE = "done"
+    POSTPONE = "postpone"
+    WAIT = "wait"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a copy ended. `report` is JSON, or empty where none was made."""
+
+    ending: Ending
+    reason: str = ""
+    counts: Counts = field(default_factory=Counts)
+    report: str = ""
+
+
+Claimed = Callable[[InboxIdentity], Awaitable[str]]
+"""Asked before anything is copied: the account that already copies this INBOX, or ""."""
+
+
+class Copy(Protocol):
+    """The copier of one account: IMAP to IMAP or POP to IMAP, by the source's endpoint."""
+
+    async def __call__(
+        self,
+        account: str,
+        source: Access,
+        target: Access,
+        options: CopyOptions,
+        *,
+        progress: ProgressListener,
+        claimed: Claimed,
+    ) -> Report: ...
+
+
+class HeldBack(Exception):
+    """The job must not run as things are; a person must look."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRunner:
+    """Everything a copy needs that does not change from job to job."""
+
+    settings: Settings
+    logins: Logins
+    opener: Opener
+    adopter: Adopter
+    copy: Copy
+
+    async def run(self, job: Job, *, progress: ProgressListener, claimed: Claimed) -> Outcome:
+        """Run `job`. Never raises Trouble: what servers say and fail to say is an Outcome."""
+        try:
+            return await self._run(job, progress, claimed)
+        except HeldBack as reason:
+            return Outcome(Ending.HOLD, str(reason))
+        except CopyInterrupted as trouble:
+            return Outcome(Ending.POSTPONE, str(trouble), counts_of(trouble.report), render_report(trouble.report))
+        except SourceRefused as refusal:
+            return Outcome(Ending.WAIT, str(refusal))
+        except Temporary as trouble:
+            return Outcome(Ending.POSTPONE, str(trouble))
+        except Permanent as trouble:
+            return Outcome(Ending.HOLD, str(trouble))
+
+    async def _run(self, job: Job, progress: ProgressListener, claimed: Claimed) -> Outcome:
+        domain = self._domain(job)
+        source = _endpoint(job.source)
+        await self._refuse_own_server(source)
+        options = _options(domain, source)
+        login = await self.logins.login_of(job.account, job.source)
+        password = self.opener.open(login.sealed, job.account) if login and login.sealed else None
+        if password is None and not domain.admin_login:
+            return Outcome(Ending.WAIT, "no password is saved for the old server")
+        adoption = login.adoption if login else Adoption.SEEN
+        if adoption is Adoption.ADOPTING and password is not None:
+            result = await self._adopt(job.account, password)
+            if result.outcome is AdoptionOutcome.LATER:
+                return Outcome(Ending.POSTPONE, result.reason)
+            adoption = Adoption.ADOPTED if result.confirmed else Adoption.REFUSED
+        sources = _sources(domain, source, job, login, password)
+        targets = self._targets(job.account, password, adoption)
+
+        async def copy(one: Access, other: Access) -> Report:
+            return await self.copy(job.account, one, other, options, progress=progress, claimed=claimed)
+
+        report = await _first_accepted(sources, targets, copy)
+        return outcome_of(report)
+
+    def _domain(self, job: Job) -> DomainSettings:
+        domain = self.settings.domain(job.domain)
+        if domain is None:
+            raise HeldBack(f"the configuration has no table for the domain {job.domain}")
+        if self.settings.communigate.is_protected(job.account):
+            raise HeldBack(f"{job.account} is a protected name")
+        return domain
+
+    async def _refuse_own_server(self, source: Endpoint) -> None:
+        """After the switch the old server's name may lead to CommuniGate itself."""
+        target = self.settings.communigate.imap
+        if source.port == target.port and await _addresses(source) & await _addresses(target):
+            raise HeldBack(f"the old server {source} is CommuniGate itself: nothing is copied")
+
+    async def _adopt(self, account: str, password: Secret) -> AdoptionResult:
+        deadline = asyncio.get_running_loop().time() + ADOPTION_TIMEOUT
+        result = await self.adopter.adopt(account, password, deadline=deadline)
+        await note_adoption(self.logins, account, result)
+        if result.outcome is AdoptionOutcome.PROTECTED:
+            raise HeldBack(result.reason)
+        return result
+
+    def _targets(self, account: str, password: Secret | None, adoption: Adoption) -> list[Access]:
+        """The logins at CommuniGate to try, in order."""
+        communigate = self.settings.communigate
+        targets = []
+        if communigate.copy_as != "admin" and password is not None and adoption is Adoption.ADOPTED:
+            targets.append(Access(communigate.imap, account.encode(), password, communigate.tls))
+        if communigate.copy_as != "user":
+            prefix = f"~{account}/".encode()
+            administrator = communigate.login.encode()
+            targets.append(
+                Access(communigate.imap, administrator, communigate.password, communigate.tls, prefix=prefix)
+            )
+        if not targets:
+            raise HeldBack('CommuniGate does not accept the password of the user, and copy_as is "user"')
+        return targets
+
+
+async def note_adoption(logins: Logins, account: str, result: AdoptionResult, *, retry_after: float = 30.0) -> None:
+    """Write down what an adoption came to."""
+    if result.confirmed:
+        await logins.adopted(account)
+    elif result.outcome is AdoptionOutcome.LATER:
+        await logins.adoption_failed(account, result.reason, retry_after=retry_after)
+    else:
+        await logins.adoption_refused(account, result.reason)
+
+
+async def _first_accepted(
+    sources: list[Access], targets: list[Access], copy: Callable[[Access, Access], Awaitable[Report]]
+) -> Report:
+    """Copy with the first pair of logins that is not refused; nothing was copied when a login is refused."""
+    source, target = sources.pop(0), targets.pop(0)
+    while True:
+        try:
+            return await copy(source, target)
+        except SourceRefused:
+            if not sources:
+                raise
+            source = sources.pop(0)
+        except TargetRefused:
+            if not targets:
+                raise
+            target = targets.pop(0)
+
+
+def _sources(
+    domain: DomainSettings, source: Endpoint, job: Job, login: StoredLogin | None, password: Secret | None
+) -> list[Access]:
+    """The logins at the old server to try: the user's own, then the administrator who may open the mailbox."""
+    name = login.login if login else domain.source_login(job.account)
+    sources = []
+    if password is not None:
+        sources.append(Access(source, name, password, domain.tls))
+    if domain.admin_login and domain.admin_password is not None:
+        administrator = domain.admin_login.encode()
+        sources.append(Access(source, administrator, domain.admin_password, domain.tls, authzid=name))
+    if not sources:
+        raise HeldBack("admin_login has no password")
+    return sources
+
+
+def _endpoint(text: str) -> Endpoint:
+    try:
+        return parse_endpoint(text, text.partition("://")[0].partition("+")[0].removesuffix("s"))
+    except ValueError as error:
+        raise HeldBack(f"the old server's address cannot be read: {error}") from None
+
+
+def _options(domain: DomainSettings, source: Endpoint) -> CopyOptions:
+    try:
+        options, rest = parse_options(domain.copy_options, pop=source.protocol == "pop3")
+    except OptionTrouble as trouble:
+        raise HeldBack(f"copy_options of {domain.name}: {trouble}") from None
+    if rest:
+        raise HeldBack(f"copy_options of {domain.name}: {rest[0]!r} is no flag")
+    return options
+
+
+async def _addresses(endpoint: Endpoint) -> set[str]:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Temporary(f"the name {endpoint.host} cannot be resolved: {error.strerror or error}") from None
+    return {str(address[4][0]) for address in found}
+
+
+def counts_of(report: Report) -> Counts:
+    """The numbers that the ledger keeps of a report."""
+    return Counts(
+        copied=report.total("copied"),
+        bytes=report.total("octets"),
+        already=report.total("already"),
+        refused=report.total("refused"),
+        unexplained=report.unexplained,
+    )
+
+
+def render_report(report: Report) -> str:
+    """The report as the ledger keeps it."""
+    return json.dumps(report.as_json(), ensure_ascii=True, separators=(",", ":"))
+
+
+def outcome_of(report: Report) -> Outcome:
+    """What a copy that ran to its end came to. Refused messages stay listed; a held mailbox needs a person."""
+    outcome = Outcome(Ending.DONE, "", counts_of(report), render_report(report))
+    held = [f"{mailbox.source}: {mailbox.held}" for mailbox in report.mailboxes if mailbox.held]
+    if held:
+        return replace(outcome, ending=Ending.HOLD, reason="; ".join(held))
+    if report.postponed:
+        return replace(outcome, ending=Ending.POSTPONE, reason="; ".join(report.postponed))
+    return outcome

@@ -1,0 +1,61 @@
+"""The worker's log: JSON lines on stderr or in a file. Nothing that was not logged on purpose is in it.
+
+A line that cannot be written (a full disk) is lost; the worker goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from migrator.ledger.store import share_file
+from wire.outcome import Scope, Temporary
+
+_STDERR: Final = 2
+
+
+class _LineLogger:
+    """What structlog hands finished lines to. One line is one write, so that lines of threads do not mix."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._file, line.encode("utf-8", "backslashreplace") + b"\n")
+
+    debug = info = warning = error = critical = exception = fatal = msg
+
+
+def configure_log(path: Path | None) -> None:
+    """Log to `path`, or to stderr, from now on. Temporary when the file cannot be opened."""
+    file = _STDERR
+    if path is not None:
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+            share_file(path)
+        except OSError as error:
+            raise Temporary(f"cannot open the log {path}: {error.strerror}", scope=Scope.SETUP) from None
+    logger = _LineLogger(file)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=30)
+            ),
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=lambda *_: logger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _dumps(value: Any, **_options: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, default=repr)  # a Secret's repr is Secret(***)
