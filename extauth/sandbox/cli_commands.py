@@ -1,0 +1,435 @@
+"""What each CLI command does to the Directory. No socket: a line of arguments in, a data object or None out.
+
+Commands, arguments and codes follow the published clients; names and keywords match in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cli_client.format import FormatError, Value, parse_object
+from extauth.sandbox.accounts import Account, Directory, Domain, Refusal, check_mailbox_name
+from extauth.sandbox.mailstore import Mailbox, MailboxError
+from wire.imap.names import decode_mailbox, encode_mailbox
+
+KINDS = ("MultiMailbox", "TextMailbox", "MailDirMailbox", "SlicedMailbox", "AGrade", "BGrade", "CGrade")
+
+
+class Arguments:
+    """The data objects behind a command word, taken from left to right."""
+
+    def __init__(self, text: bytes) -> None:
+        self._values: list[Value] = []
+        at = 0
+        try:
+            while text[at:].strip():
+                value, at = parse_object(text, at)
+                self._values.append(value)
+        except FormatError as error:
+            raise Refusal(501, f"syntax error: {error.problem}") from None
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def take(self, what: str) -> Value:
+        """The next object, whatever it is."""
+        if not self._values:
+            raise Refusal(501, f"{what} is missing")
+        return self._values.pop(0)
+
+    def string(self, what: str) -> str:
+        """The next object, a string."""
+        value = self.take(what)
+        if not isinstance(value, str):
+            raise Refusal(501, f"{what} is not a string")
+        return value
+
+    def dictionary(self, what: str) -> Mapping[str, Value]:
+        """The next object, a dictionary."""
+        value = self.take(what)
+        if not isinstance(value, dict):
+            raise Refusal(501, f"{what} is not a dictionary")
+        return value
+
+    def strings(self, what: str) -> list[str]:
+        """The next object, an array of strings (a lone string counts as one)."""
+        value = self.take(what)
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise Refusal(501, f"{what} is not an array of strings")
+        return [str(item) for item in items]
+
+    def number(self, what: str) -> int:
+        """The next object, a number, bare digits too."""
+        value = self.take(what)
+        try:
+            return value if isinstance(value, int) else int(str(value))
+        except ValueError:
+            raise Refusal(501, f"{what} is not a number") from None
+
+    def keyword(self, *words: str) -> str | None:
+        """The next object if it is one of these words, in lower case; else nothing is taken."""
+        if self._values and isinstance(self._values[0], str) and self._values[0].lower() in {w.lower() for w in words}:
+            return str(self._values.pop(0)).lower()
+        return None
+
+    def need(self, word: str) -> None:
+        """Take a word that must stand here."""
+        if self.keyword(word) is None:
+            raise Refusal(501, f"{word} is missing")
+
+    def end(self) -> None:
+        """Refuse what is left over."""
+        if self._values:
+            raise Refusal(501, "too many parameters")
+
+
+@dataclass(slots=True)
+class Commands:
+    """Carries commands out. `log` keeps WriteLog's lines; `kill_sessions` is told whose sessions to end."""
+
+    directory: Directory
+    log: list[tuple[str, str]] = field(default_factory=list)
+    kill_sessions: Callable[[Account], None] = lambda account: None
+
+    def run(self, line: bytes) -> Value | None:
+        """One command line; the data it gives. Raises Refusal."""
+        word, _, rest = line.strip().partition(b" ")
+        method = _COMMANDS.get(word.decode("ascii", "replace").lower())
+        if method is None:
+            raise Refusal(500, "unknown command")
+        arguments = Arguments(rest)
+        try:
+            return method(self, arguments)
+        except MailboxError as error:
+            raise Refusal(539 if error.code == "CANNOT" else 501, error.text) from None
+
+    # -- accounts ------------------------------------------------------------------------------------------------------
+
+    def create_account(self, a: Arguments) -> None:
+        name = a.string("account name")
+        kind = a.keyword(*KINDS)
+        external = a.keyword("external") is not None
+        settings = a.dictionary("settings") if len(a) else {}
+        a.end()
+        proper = {k.lower(): k for k in KINDS}
+        self.directory.create_account(name, settings, kind=proper[kind or "multimailbox"], external=external)
+
+    def delete_account(self, a: Arguments) -> None:
+        self.directory.delete_account(self._account(a))
+
+    def rename_account(self, a: Arguments) -> None:
+        account = self._account(a)
+        a.need("INTO")
+        self.directory.rename_account(account, a.string("new name"))
+
+    def update_account_settings(self, a: Arguments) -> None:
+        account = self._account(a)
+        settings = a.dictionary("settings")
+        a.end()
+        self.directory.update_account(account, settings)
+
+    def get_account_settings(self, a: Arguments) -> Value:
+        return dict(self._account(a).settings)
+
+    def get_account_effective_settings(self, a: Arguments) -> Value:
+        return self._account(a).effective
+
+    def set_account_password(self, a: Arguments) -> None:
+        account = self._account(a)
+        a.need("PASSWORD")
+        self.directory.update_account(account, {"Password": a.string("password")})
+
+    def verify_account_password(self, a: Arguments) -> None:
+        account = self._account(a)
+        a.need("PASSWORD")
+        password = a.string("password").encode("utf-8", "surrogateescape")
+        if not account.effective.get("Password"):
+            raise Refusal(514, "password is not set")
+        if not account.accepts(password):
+            raise Refusal(515, "incorrect password")
+
+    def set_account_aliases(self, a: Arguments) -> None:
+        account = self._account(a)
+        self.directory.set_aliases(account, a.strings("aliases"))
+
+    def get_account_aliases(self, a: Arguments) -> Value:
+        return list(self._account(a).aliases)
+
+    def set_account_rights(self, a: Arguments) -> None:
+        account = self._account(a)
+        account.rights = a.strings("rights")
+
+    def get_account_rights(self, a: Arguments) -> Value:
+        return list(self._account(a).rights)
+
+    def get_account_default_prefs(self, a: Arguments) -> Value:
+        return dict(self._domain(a).account_defaults)
+
+    def get_account_prefs(self, a: Arguments) -> Value:
+        return dict(self._account(a).prefs)
+
+    def post_account_alert(self, a: Arguments) -> None:
+        account = self._account(a)
+        a.keyword("ALERT")
+        account.alerts.append(a.string("alert text"))
+
+    def kill_account_sessions(self, a: Arguments) -> None:
+        self.kill_sessions(self._account(a))
+
+    # -- mailboxes -----------------------------------------------------------------------------------------------------
+
+    def create_mailbox(self, a: Arguments) -> None:
+        account, name = self._mailbox_name(a)
+        kind = a.string("class") if a.keyword("CLASS") else ""
+        self._auth(a)
+        account.store.create(name).kind = kind
+
+    def delete_mailbox(self, a: Arguments) -> None:
+        account, name = self._mailbox_name(a)
+        self._auth(a)
+        account.store.delete(name)
+
+    def list_mailboxes(self, a: Arguments) -> Value:
+        account = self._account(a)
+        if a.keyword("FILTER"):
+            a.string("filter")
+        self._auth(a)
+        return {decode_mailbox(box.name): _mailbox_information(box) for box in account.store if box.selectable}
+
+    def set_mailbox_acl(self, a: Arguments) -> None:
+        box = self._mailbox(a)
+        self._auth(a)
+        for who, rights in a.dictionary("access list").items():
+            _change_rights(box, who, str(rights))
+
+    def get_mailbox_acl(self, a: Arguments) -> Value:
+        return dict(self._mailbox(a).acl)
+
+    def set_mailbox_class(self, a: Arguments) -> None:
+        box = self._mailbox(a)
+        a.need("CLASS")
+        box.kind = a.string("class")
+
+    def set_account_subscription(self, a: Arguments) -> None:
+        account = self._account(a)
+        account.store.subscriptions = [encode_mailbox(name) for name in a.strings("subscription list")]
+
+    def get_account_subscription(self, a: Arguments) -> Value:
+        return [decode_mailbox(name) for name in self._account(a).store.subscriptions]
+
+    # -- forwarders, groups, routing -----------------------------------------------------------------------------------
+
+    def create_forwarder(self, a: Arguments) -> None:
+        name, domain = self.directory.free_name(a.string("forwarder name"))
+        a.need("TO")
+        domain.forwarders[name] = a.string("address")
+
+    def delete_forwarder(self, a: Arguments) -> None:
+        name, domain = self._object(a)
+        if domain.forwarders.pop(name, None) is None:
+            raise Refusal(513, "unknown forwarder")
+
+    def get_forwarder(self, a: Arguments) -> Value:
+        name, domain = self._object(a)
+        if name not in domain.forwarders:
+            raise Refusal(513, "unknown forwarder")
+        return domain.forwarders[name]
+
+    def list_forwarders(self, a: Arguments) -> Value:
+        return list(self._domain(a).forwarders)
+
+    def find_forwarders(self, a: Arguments) -> Value:
+        domain = self._domain(a)
+        a.need("TO")
+        address = a.string("address").lower()
+        return [name for name, target in domain.forwarders.items() if target.lower() == address]
+
+    def create_group(self, a: Arguments) -> None:
+        name, domain = self.directory.free_name(a.string("group name"))
+        domain.groups[name] = dict(a.dictionary("settings")) if len(a) else {}
+
+    def get_group(self, a: Arguments) -> Value:
+        name, domain = self._object(a)
+        if name not in domain.groups:
+            raise Refusal(513, "unknown group")
+        return dict(domain.groups[name])
+
+    def list_groups(self, a: Arguments) -> Value:
+        return list(self._domain(a).groups)
+
+    def route(self, a: Arguments) -> Value:
+        address = a.string("address")
+        a.keyword("mail", "access", "signal")
+        name, domain_name = self.directory.split(address)
+        domain = self.directory.domains.get(domain_name)
+        if domain is None:
+            return ["SMTP", domain_name, address]
+        if name in domain.forwarders:
+            return self.route(Arguments(b'"' + domain.forwarders[name].encode() + b'"'))
+        if name in domain.groups:
+            return ["GROUP", f"{name}@{domain.name}", ""]
+        account = self.directory.find(address)
+        if account is None:
+            raise Refusal(513, "unknown user account")
+        return ["LOCAL", account.address, ""]
+
+    # -- domains and the server ----------------------------------------------------------------------------------------
+
+    def list_domains(self, a: Arguments) -> Value:
+        a.end()
+        return list(self.directory.domains)
+
+    def main_domain_name(self, a: Arguments) -> Value:
+        a.end()
+        return self.directory.main_domain
+
+    def create_domain(self, a: Arguments) -> None:
+        self.directory.create_domain(a.string("domain name"), a.dictionary("settings") if len(a) else None)
+
+    def list_accounts(self, a: Arguments) -> Value:
+        return {account.name: "macnt" for account in self._domain(a).accounts.values()}
+
+    def list_domain_objects(self, a: Arguments) -> Value:
+        domain = self._domain(a)
+        wanted = a.string("filter").lower() if a.keyword("FILTER") else ""
+        limit = a.number("limit")
+        kinds: set[str] = set()
+        cookie = ""
+        while word := a.keyword("ACCOUNTS", "ALIASES", "GROUPS", "FORWARDERS", "MAILLISTS", "COOKIE"):
+            if word == "cookie":
+                cookie = a.string("cookie")
+            else:
+                kinds.add(word)
+        a.end()
+        return _domain_objects(domain, wanted, limit, kinds, cookie)
+
+    def get_domain_settings(self, a: Arguments) -> Value:
+        return dict(self._domain(a).settings)
+
+    def get_domain_effective_settings(self, a: Arguments) -> Value:
+        return self._domain(a).effective
+
+    def update_domain_settings(self, a: Arguments) -> None:
+        domain = self._domain(a) if len(a) > 1 else self.directory.domain("")
+        _update(domain.settings, a.dictionary("settings"))
+
+    def get_account_template(self, a: Arguments) -> Value:
+        return dict(self._domain(a).account_template)
+
+    def update_account_template(self, a: Arguments) -> None:
+        domain = self._domain(a) if len(a) > 1 else self.directory.domain("")
+        _update(domain.account_template, a.dictionary("settings"))
+
+    def get_account_defaults(self, a: Arguments) -> Value:
+        return dict(self._domain(a).account_defaults)
+
+    def update_account_defaults(self, a: Arguments) -> None:
+        domain = self._domain(a) if len(a) > 1 else self.directory.domain("")
+        _update(domain.account_defaults, a.dictionary("settings"))
+
+    def get_server_settings(self, a: Arguments) -> Value:
+        a.end()
+        return dict(self.directory.server_settings)
+
+    def update_server_settings(self, a: Arguments) -> None:
+        _update(self.directory.server_settings, a.dictionary("settings"))
+
+    def write_log(self, a: Arguments) -> None:
+        level = a.take("level")
+        self.log.append((str(level), a.string("log line")))
+
+    def noop(self, a: Arguments) -> None:
+        a.end()
+
+    # -- arguments -----------------------------------------------------------------------------------------------------
+
+    def _account(self, a: Arguments) -> Account:
+        return self.directory.account(a.string("account name"))
+
+    def _object(self, a: Arguments) -> tuple[str, Domain]:
+        name, domain = self.directory.split(a.string("name"))
+        return name, self.directory.domain(domain)
+
+    def _domain(self, a: Arguments) -> Domain:
+        return self.directory.domain(a.string("domain name") if len(a) else "")
+
+    def _mailbox_name(self, a: Arguments) -> tuple[Account, bytes]:
+        account = self._account(a)
+        a.need("MAILBOX")
+        name = encode_mailbox(a.string("mailbox name"))
+        check_mailbox_name(name)
+        return account, name
+
+    def _mailbox(self, a: Arguments) -> Mailbox:
+        account, name = self._mailbox_name(a)
+        box = account.store.find(name)
+        if box is None:
+            raise Refusal(501, "mailbox does not exist")
+        return box
+
+    def _auth(self, a: Arguments) -> None:
+        if a.keyword("AUTH"):
+            self.directory.account(a.string("account name"))
+
+
+def _update(settings: dict[str, Value], changes: Mapping[str, Value]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, str) and value.lower() == "default":
+            settings.pop(key, None)
+        else:
+            settings[key] = value
+
+
+def _change_rights(box: Mailbox, who: str, rights: str) -> None:
+    sign, letters = (rights[:1], rights[1:]) if rights[:1] in ("+", "-") else ("", rights)
+    old = box.acl.get(who, "")
+    if sign == "+":
+        letters = old + "".join(c for c in letters if c not in old)
+    elif sign == "-":
+        letters = "".join(c for c in old if c not in letters)
+    if letters:
+        box.acl[who] = letters
+    else:
+        box.acl.pop(who, None)
+
+
+def _mailbox_information(box: Mailbox) -> Value:
+    seen = sum(1 for m in box.messages if b"\\Seen" in m.flags)
+    information: dict[str, Value] = {
+        "Messages": len(box.messages),
+        "Unseen": len(box.messages) - seen,
+        "Size": box.size,
+        "UIDNext": box.uidnext,
+        "UIDValidity": box.uidvalidity,
+    }
+    if box.kind:
+        information["Class"] = box.kind
+    return information
+
+
+def _domain_objects(domain: Domain, wanted: str, limit: int, kinds: set[str], cookie: str) -> Value:
+    tables: list[tuple[str, str, list[str]]] = [
+        ("accounts", "macnt", list(domain.accounts)),
+        ("aliases", "alias", list(domain.aliases)),
+        ("groups", "group", list(domain.groups)),
+        ("forwarders", "forwarder", list(domain.forwarders)),
+        ("maillists", "list", list(domain.lists)),
+    ]
+    found = {n: kind for table, kind, names in tables if not kinds or table in kinds for n in names if wanted in n}
+    names = sorted(found)
+    start = next((i for i, n in enumerate(names) if n > cookie), len(names)) if cookie else 0
+    page = names[start : start + limit]
+    objects: dict[str, Value] = {n: found[n] for n in page}
+    reply: list[Value] = [len(found), objects]
+    if start + limit < len(names):
+        reply.append(page[-1] if page else cookie)
+    return reply
+
+
+_COMMANDS: dict[str, Callable[[Commands, Arguments], Value | None]] = {
+    name.replace("_", ""): method
+    for name, method in vars(Commands).items()
+    if callable(method) and not name.startswith("_") and name not in ("run", "kill_sessions")
+}
