@@ -138,9 +138,10 @@ class Dovecot:
         tuned: bool = False,
         masters: Mapping[str, bytes] | None = None,
         connections_per_user: int = 0,
+        host: str = LOOPBACK,
         extra: str = "",
     ) -> None:
-        self.host = LOOPBACK
+        self.host = host
         self.users = dict(users or {})
         self.masters = dict(masters or {})
         self.directory = server_directory()
@@ -188,7 +189,7 @@ class Dovecot:
             self._write_configuration()
             ports = [self.imap_port, self.pop3_port]
             try:
-                self._server.start([program, "-F", "-c", str(self.directory / "dovecot.conf")], ports)
+                self._server.start([program, "-F", "-c", str(self.directory / "dovecot.conf")], self.host, ports)
             except ServerTrouble as trouble:
                 self._server.stop()
                 if first and attempt < 3 and "already in use" in str(trouble):
@@ -224,7 +225,7 @@ class Dovecot:
         return tail(self.log)
 
     def _choose_ports(self) -> None:
-        self.imap_port, self.pop3_port, tls_imap, tls_pop = free_ports(4)
+        self.imap_port, self.pop3_port, tls_imap, tls_pop = free_ports(4, self.host)
         if self._certificate is not None:
             self.imaps_port, self.pop3s_port = tls_imap, tls_pop
 

@@ -30,6 +30,7 @@ myhostname = old.test
 mydestination =
 mynetworks =
 inet_interfaces = {host}
+smtp_bind_address = {host}
 inet_protocols = ipv4
 alias_maps =
 local_recipient_maps =
@@ -94,9 +95,10 @@ class Postfix:
         aliases: Mapping[str, str] | None = None,
         domains: Iterable[str] = (),
         certificate: ServerCertificate | None = None,
+        host: str = LOOPBACK,
         extra: str = "",
     ) -> None:
-        self.host = LOOPBACK
+        self.host = host
         self.port = 0
         self.users = set(users)
         self.aliases = dict(aliases or {})
@@ -123,12 +125,12 @@ class Postfix:
         first = not self.port
         for attempt in range(4):
             if first:
-                (self.port,) = free_ports(1)
+                (self.port,) = free_ports(1, self.host)
             self._write_configuration()
             etc = self.directory / "etc"
             pid_file = self.directory / "spool" / "pid" / "master.pid"
             try:
-                self._server.start([program, "-c", str(etc), "start-fg"], [self.port], pid_file)
+                self._server.start([program, "-c", str(etc), "start-fg"], self.host, [self.port], pid_file)
             except ServerTrouble as trouble:
                 self._server.stop()
                 if first and attempt < 3 and "already in use" in str(trouble):

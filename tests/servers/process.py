@@ -46,14 +46,14 @@ def require(program: str, package: str) -> str:
     return path
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, host: str = LOOPBACK) -> list[int]:
     """Ports nobody listens on, below the range that outgoing connections draw from."""
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(10_000, 32_000)
         with socket.socket() as probe:
             try:
-                probe.bind((LOOPBACK, port))
+                probe.bind((host, port))
             except OSError:
                 continue
         if port not in found:
@@ -86,7 +86,7 @@ class Watched:
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: Sequence[str], ports: Sequence[int], pid_file: Path | None = None) -> None:
+    def start(self, command: Sequence[str], host: str, ports: Sequence[int], pid_file: Path | None = None) -> None:
         """Run `command` and return when every port greets. ServerTrouble when it ends or stays silent."""
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, "watch", str(self.directory)],
@@ -102,7 +102,7 @@ class Watched:
         self._tell_watch(str(self._process.pid))
         until = time.monotonic() + _START_SECONDS
         for port in ports:
-            self._wait_greeting(port, until)
+            self._wait_greeting(host, port, until)
         self.pid = int(pid_file.read_text()) if pid_file is not None else self._process.pid
         self._tell_watch(str(self.pid))
 
@@ -113,10 +113,10 @@ class Watched:
             self._watch.stdin.write(line.encode() + b"\n")
             self._watch.stdin.flush()
 
-    def _wait_greeting(self, port: int, until: float) -> None:
+    def _wait_greeting(self, host: str, port: int, until: float) -> None:
         assert self._process is not None
         while time.monotonic() < until:
-            with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=5) as connection:
+            with suppress(OSError), socket.create_connection((host, port), timeout=5) as connection:
                 if connection.recv(1):
                     return
             with suppress(subprocess.TimeoutExpired):
