@@ -80,7 +80,7 @@ class _Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of asyncio's
-        transport.write(b"200 CommuniGate Pro PWD Server 5.2 ready <1.1@new.test>\r\n")
+        self._transport.write(b"200 CommuniGate Pro PWD Server 5.2 ready <1.1@new.test>\r\n")
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
