@@ -47,8 +47,9 @@ class Outcome:
     report: str = ""
 
 
+BeforeCopy = Callable[[InboxIdentity], Awaitable[None]]
 Claimed = Callable[[InboxIdentity], Awaitable[str]]
-"""Asked before anything is copied: the account that already copies this INBOX, or ""."""
+"""Asked before anything is written: the account that already copies this INBOX, or ""."""
 
 
 class Copy(Protocol):
@@ -62,8 +63,9 @@ class Copy(Protocol):
         options: CopyOptions,
         *,
         progress: ProgressListener,
-        claimed: Claimed,
-    ) -> Report: ...
+        before_copy: BeforeCopy,
+    ) -> Report:
+        """The report of a copy that ran to its end; raises what `migrator.mover` raises."""
 
 
 class HeldBack(Exception):
@@ -113,8 +115,12 @@ class JobRunner:
         sources = _sources(domain, source, job, login, password)
         targets = self._targets(job.account, password, adoption)
 
+        async def refuse_second(identity: InboxIdentity) -> None:
+            if other := await claimed(identity):
+                raise HeldBack(f"{other} has the same mailbox at the old server, and its copy comes first")
+
         async def copy(one: Access, other: Access) -> Report:
-            return await self.copy(job.account, one, other, options, progress=progress, claimed=claimed)
+            return await self.copy(job.account, one, other, options, progress=progress, before_copy=refuse_second)
 
         report = await _first_accepted(sources, targets, copy)
         return outcome_of(report)

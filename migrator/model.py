@@ -5,8 +5,9 @@ Values only: no clock, no SQL, no sockets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 
 class Adoption(Enum):
@@ -32,7 +33,8 @@ class VerifiedLogin:
     """A password the old server has just accepted, and what is to be done with it.
 
     `source` is the endpoint mail is copied from (`str(Endpoint)`), `login` the name there, `sealed` the
-    password in a box for the worker (empty where nothing is owed that needs it). `after_login` is the configuration's word.
+    password in a box for the worker (empty where nothing is owed that needs it). `after_login` is the
+    configuration's word.
     """
 
     account: str
@@ -91,7 +93,11 @@ class Job:
     seconds: float = 0.0
     reason: str = ""
     counts: Counts = field(default_factory=Counts)
-    report: str = ""
+    report: str = ""  # of the last attempt that ended, JSON
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps; the report stays the text it is."""
+        return {**asdict(self), "phase": self.phase.value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,236 @@
+"""`migrator`: the worker, and what a person does with its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+
+from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
+from migrator.model import Job, Outlook, Phase
+from wire.outcome import SetupTrouble, Temporary, Trouble
+
+if TYPE_CHECKING:
+    from migrator.ledger.jobs import LedgerQueue
+    from migrator.ledger.store import Store
+    from migrator.settings import Settings
+
+T = TypeVar("T")
+
+DONE: Final = 0
+NEEDS_A_PERSON: Final = 1
+USAGE: Final = 64
+CANNOT_WRITE: Final = 73
+TRY_LATER: Final = 75
+OUR_FAULT: Final = 70
+CONFIGURATION: Final = 78
+
+_config = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_PATH,
+    envvar="EXTAUTH_CONFIG",
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Copies the mail of users who have logged in, and keeps their passwords sealed until then."""
+
+
+@cli.command()
+@_config
+@click.option(
+    "--force", is_flag=True, help="Make another pair. Passwords saved with the old one cannot be opened with it."
+)
+def keygen(path: Path, force: bool) -> None:
+    """Make the key pair that seals passwords."""
+    from migrator.seal import generate_keys
+
+    state = _settings(path, check_files=False).state
+    try:
+        generate_keys(state.public_key_file, state.key_file, force=force)
+    except SetupTrouble as trouble:
+        _fail(CANNOT_WRITE, trouble.text)
+    click.echo(f"{state.public_key_file} seals passwords: the helper must be able to read it.")
+    click.echo(f"{state.key_file} opens them: only the worker's user may read it. Keep a copy in a safe place.")
+
+
+@cli.command()
+@_config
+@click.option("--until-idle", is_flag=True, help="End when nothing is left that can run now.")
+@click.option("--name", default="", help="What the jobs list calls this worker; the machine's name otherwise.")
+@click.option("--log", type=click.Path(path_type=Path), help="Log to this file, not to stderr.")
+@click.option("--embedded", is_flag=True, help="End at once when another embedded worker runs for this ledger.")
+def work(path: Path, until_idle: bool, name: str, log: Path | None, embedded: bool) -> None:
+    """Run queued copies."""
+    from migrator.worker_lock import WorkerLock
+    from migrator.worker_log import configure_log
+
+    settings = _settings(path)
+    lock = None
+    try:
+        configure_log(log)
+        if embedded and (lock := WorkerLock.take(settings.state.directory)) is None:
+            return
+        outlook = _run(_work(settings, name, until_idle))
+    except SetupTrouble as trouble:
+        _fail(CONFIGURATION, trouble.text)
+    except Temporary as trouble:
+        _fail(TRY_LATER, str(trouble))
+    finally:
+        if lock is not None:
+            lock.release()
+    sys.exit(exit_code(outlook) if until_idle else DONE)
+
+
+async def _work(settings: Settings, name: str, until_idle: bool) -> Outlook:
+    from migrator.ledger.jobs import LedgerQueue
+    from migrator.ledger.store import Store
+    from migrator.processes import this_worker
+    from migrator.worker import CopyWorker
+    from migrator.workshop import Workshop
+
+    store = Store(settings.state.path)
+    workshop = Workshop(settings, store)
+    worker = CopyWorker(this_worker(name), LedgerQueue(store, keep_done=keeps_done(settings)), workshop.runner)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    try:
+        return await worker.work(until_idle=until_idle)
+    finally:
+        await workshop.close()
+        await store.close()
+
+
+def exit_code(outlook: Outlook) -> int:
+    """How a worker that found nothing more to do ends."""
+    if outlook.postponed or outlook.fresh:
+        return TRY_LATER
+    return NEEDS_A_PERSON if outlook.held or outlook.waiting else DONE
+
+
+@cli.command()
+@_config
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only these.")
+def jobs(path: Path, as_json: bool, phase: str | None) -> None:
+    """List the copies."""
+    found = _with_queue(path, lambda queue: queue.jobs(Phase(phase) if phase else None))
+    if as_json:
+        click.echo(json.dumps([_listed(job) for job in found]))
+        return
+    for job in found:
+        state = "running" if job.running else job.phase.value
+        counts = f"{job.counts.copied} copied, {job.counts.refused} refused"
+        click.echo(f"{job.account}  {state}  {counts}  {job.source}" + (f"  {job.reason}" if job.reason else ""))
+
+
+def _listed(job: Job) -> dict[str, Any]:
+    """A job with its report as JSON within JSON."""
+    return {**job.as_json(), "report": json.loads(job.report) if job.report else None}
+
+
+@cli.command()
+@_config
+@click.argument("accounts", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All that are held, waiting or postponed.")
+def retry(path: Path, accounts: tuple[str, ...], everything: bool) -> None:
+    """Run held, waiting or postponed copies again now."""
+    if everything == bool(accounts):
+        _fail(USAGE, "name accounts, or say --all")
+    count = _with_queue(path, lambda queue: queue.retry(None if everything else accounts))
+    _say_count(count, "run again now", accounts)
+
+
+@cli.command()
+@_config
+@click.argument("accounts", nargs=-1, required=True)
+@click.option("--reason", default="held by the operator", show_default=True)
+def hold(path: Path, accounts: tuple[str, ...], reason: str) -> None:
+    """Hold copies until `retry`; one that runs is stopped."""
+    count = _with_queue(path, lambda queue: queue.hold_accounts(accounts, reason))
+    _say_count(count, "held", accounts)
+
+
+def _say_count(count: int, what: str, accounts: Sequence[str]) -> None:
+    click.echo(f"{count} {'copy' if count == 1 else 'copies'} {what}")
+    if accounts and not count:
+        sys.exit(NEEDS_A_PERSON)
+
+
+def keeps_done(settings: Settings) -> bool:
+    """Whether the sealed passwords of finished copies stay, for the final delta."""
+    return settings.state.keep_password == "retired"  # noqa: S105 - the configuration's word, no password
+
+
+def _settings(path: Path, *, check_files: bool = True) -> Settings:
+    try:
+        return load_settings(path, check_files=check_files)
+    except ConfigurationTrouble as trouble:
+        for line in trouble.lines():
+            click.echo(line, err=True)
+        sys.exit(CONFIGURATION)
+
+
+def _with_queue(path: Path, act: Callable[[LedgerQueue], Coroutine[Any, Any, T]]) -> T:
+    from migrator.ledger.jobs import LedgerQueue
+    from migrator.ledger.store import Store
+
+    settings = _settings(path)
+
+    async def run() -> T:
+        store: Store = Store(settings.state.path)
+        try:
+            return await act(LedgerQueue(store, keep_done=keeps_done(settings)))
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(run())
+    except SetupTrouble as trouble:
+        _fail(CONFIGURATION, trouble.text)
+    except Trouble as trouble:
+        _fail(TRY_LATER, str(trouble))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """asyncio.run, on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def _fail(code: int, text: str) -> NoReturn:
+    click.echo(f"migrator: {text}", err=True)
+    sys.exit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script. Usage errors end with 64, like the other programs of this package."""
+    try:
+        cli.main(args=arguments, prog_name="migrator", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except click.Abort:
+        sys.exit(NEEDS_A_PERSON)
+    sys.exit(DONE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What a worker works with, built from the configuration, and built anew when the configuration changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from cli_client.commands import Cli
+from cli_client.pool import CliPool
+from migrator import mover, pop_mover
+from migrator.access import Access
+from migrator.adopt import AccountLocks, Adopter
+from migrator.config import ConfigurationTrouble, load_settings
+from migrator.copy_job import BeforeCopy, JobRunner
+from migrator.ledger.logins import Logins
+from migrator.ledger.marks import LedgerMarks, LedgerUidls
+from migrator.ledger.store import Store
+from migrator.options import CopyOptions
+from migrator.report import ProgressListener, Report
+from migrator.seal import Opener
+from migrator.session import Surroundings
+from migrator.settings import Settings
+from wire.outcome import SetupTrouble
+
+ADOPTION_LOCK = "adoption.lock"  # in the state directory, shared with the helper
+CLI_SESSIONS = "cli-sessions"  # the same: the CLI sessions of all processes together
+
+
+class MailCopy:
+    """Copies with the ledger's marks. One account has one set of them, whatever its old server is called."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def __call__(
+        self,
+        account: str,
+        source: Access,
+        target: Access,
+        options: CopyOptions,
+        *,
+        progress: ProgressListener,
+        before_copy: BeforeCopy,
+    ) -> Report:
+        around = Surroundings(progress=progress)
+        if source.endpoint.protocol == "pop3":
+            uidls = LedgerUidls(self._store, account)
+            return await pop_mover.copy_account(source, target, options, uidls, around, before_copy=before_copy)
+        marks = LedgerMarks(self._store, account)
+        return await mover.copy_account(source, target, options, marks, around, before_copy=before_copy)
+
+
+class Workshop:
+    """The JobRunner of the configuration as it is now. Copies at work keep the one they began with."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._store = store
+        self._locks = AccountLocks(settings.state.directory / ADOPTION_LOCK)
+        self._pools: list[CliPool] = []
+        self._log: Any = structlog.get_logger()
+        self._files = _fingerprint(settings.files)
+        self._runner = self._build(settings)
+
+    def runner(self) -> JobRunner:
+        """What to run the next job with; reads the configuration again when one of its files has changed."""
+        files = self._runner.settings.files
+        found = _fingerprint(files)
+        if found != self._files:
+            self._files = found
+            self._reload()
+        return self._runner
+
+    async def close(self) -> None:
+        """Close the CLI sessions."""
+        await asyncio.gather(*(pool.close() for pool in self._pools))
+        self._locks.close()
+
+    def _reload(self) -> None:
+        before = self._runner.settings
+        try:
+            settings = load_settings(before.path)
+            if settings.state.path != before.state.path:
+                self._log.error("the ledger's place has changed; restart the worker for that")
+                return
+            self._runner = self._build(settings)
+        except ConfigurationTrouble as trouble:
+            self._log.error("configuration unusable; going on with the one before", problems=trouble.lines())
+        except SetupTrouble as trouble:
+            self._log.error("configuration unusable; going on with the one before", problems=[str(trouble)])
+        else:
+            self._files = _fingerprint(settings.files)
+            self._log.info("configuration read again")
+
+    def _build(self, settings: Settings) -> JobRunner:
+        communigate = settings.communigate
+        opener = Opener(settings.state.key_file)
+        if self._pools and self._runner.settings.communigate == communigate:
+            pool = self._pools[-1]
+        else:
+            pool = CliPool(
+                communigate.cli,
+                communigate.login,
+                communigate.password,
+                tls=communigate.tls,
+                size=1,
+                slots=settings.state.directory / CLI_SESSIONS,
+                slot_count=communigate.connections,
+            )
+            self._pools.append(pool)  # an earlier one stays for the copies that hold it; its sessions close when idle
+        adopter = Adopter(
+            Cli(pool),
+            protected=communigate.protected,
+            admin_login=communigate.login,
+            main_domain=communigate.main_domain,
+            locks=self._locks,
+        )
+        keep_done = settings.state.keep_password == "retired"  # noqa: S105 - the configuration's word, no password
+        logins = Logins(self._store, keep_done=keep_done)
+        return JobRunner(settings, logins, opener, adopter, MailCopy(self._store))
+
+
+def _fingerprint(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
+    """What changes when one of the files does."""
+    found = []
+    for path in files:
+        state = (0, 0)
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            state = (status.st_mtime_ns, status.st_ino)
+        found.append(state)
+    return tuple(found)
