@@ -1,0 +1,344 @@
+"""The helper as CommuniGate runs it: takes requests as they come, answers each before its deadline, ends cleanly.
+
+A request's time starts when its line is read. At most `concurrency` are at work, more wait their turn, and those that
+would wait too long, or for which there is no room, get FAILURE. Nothing that a request meets ends the daemon. QUIT, the
+end of input and SIGTERM end it after what was asked has been answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from extauth.channel import Line, ReplyWriter, RequestReader
+from extauth.live_settings import LiveSettings
+from extauth.log import LogFile, get_logger
+from extauth.notices import Notices
+from extauth.protocol import (
+    Interface,
+    New,
+    Ok,
+    Quit,
+    ReadPlain,
+    Refuse,
+    Reply,
+    Request,
+    Retry,
+    Routed,
+    Sasl,
+    Unknown,
+    Verify,
+    Version,
+    parse_request,
+    render_information,
+    render_reply,
+)
+from migrator.config import Settings
+
+_WAITING_LIMIT: Final = 20_000  # requests that wait; CommuniGate has far fewer threads to ask with
+_WAITING_BYTES: Final = 32 << 20  # and their bytes, as one line may have 64 KiB
+_BATCH: Final = 200  # lines taken at once before replies that are ready get their turn
+_SOFT: Final = 0.95  # of the deadline: the service's share; the rest is for the way back
+_SOFT_MOST: Final = 0.25  # seconds of that rest at most
+_DEFAULT_INTERFACE: Final = 7  # while there is no configuration
+_SHOWN: Final = 200  # characters of a name that the log shows: a real one has 128 and its domain
+_FLUSH: Final = 2.0  # seconds at the end for a reader that takes the last replies slowly
+
+
+class Answering(Protocol):
+    """What answers NEW and VRFY: the service."""
+
+    async def answer(self, request: New | Verify, deadline: float) -> Reply:
+        """The reply, by `deadline` (in the loop's time)."""
+        ...
+
+    async def retire(self, timeout: float) -> None:
+        """Finish what is under way in that time, then let go of every connection."""
+        ...
+
+
+class ServiceMaker(Protocol):
+    """Builds the service for one configuration."""
+
+    def __call__(self, settings: Settings, notices: Notices) -> Answering: ...
+
+
+class _Item:
+    """One NEW or VRFY from its line to its reply."""
+
+    __slots__ = ("answered", "deadline", "read_at", "request", "size", "task", "timer")
+
+    def __init__(self, request: New | Verify, line: Line, seconds: float) -> None:
+        self.request = request
+        self.size = len(line.data)
+        self.read_at = line.read_at
+        self.deadline = line.read_at + seconds
+        self.answered = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Daemon:
+    """One run of the helper on two descriptors. `run` returns the exit code."""
+
+    def __init__(
+        self, config: Path, make_service: ServiceMaker, log_file: LogFile, *, stdin: int = 0, stdout: int = 1
+    ) -> None:
+        self._writer = ReplyWriter(stdout)
+        self._reader = RequestReader(stdin, self._deliver, self._input_ended)
+        self._log_file = log_file
+        self._log: Any = get_logger()
+        self.notices = Notices(self._say, self._log)
+        self._live = LiveSettings(config)
+        self._make_service = make_service
+        self._service: Answering | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._inbox: deque[Line] = deque()
+        self._bytes_in = 0  # counted by the reader's thread alone
+        self._bytes_out = 0  # counted by the loop alone
+        self._wake_due = False
+        self._waiting: deque[_Item] = deque()
+        self._waiting_bytes = 0
+        self._running: set[_Item] = set()
+        self._stopping = False
+        self._quit: bytes | None = None
+
+    async def run(self) -> int:
+        """Serve until the end of input, QUIT or SIGTERM; 0."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._stopped: asyncio.Future[str] = loop.create_future()
+        self._settled: asyncio.Future[None] = loop.create_future()
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # not in the main thread: tests
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        self._live.load()
+        self._apply_settings()
+        self._reader.start()
+        reason = await self._stopped
+        await self._drain(reason)
+        return 0
+
+    # -- input ---------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, lines: list[Line]) -> None:
+        """Called in the reader's thread: hand lines to the loop, or refuse them where the loop is too far behind."""
+        for line in lines:
+            if len(self._inbox) >= _WAITING_LIMIT or self._bytes_in - self._bytes_out > _WAITING_BYTES:
+                self._refuse_unread(line)
+                continue
+            self._bytes_in += len(line.data)
+            self._inbox.append(line)
+        if not self._wake_due:
+            self._wake_due = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._take_lines)
+
+    def _refuse_unread(self, line: Line) -> None:
+        number = parse_request(line.data).number
+        if number:
+            self._writer.send(render_reply(number, Retry("too many requests at once")))
+
+    def _input_ended(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop, "end of input")
+
+    def _take_lines(self) -> None:
+        self._wake_due = False
+        if self._live.refresh(time.monotonic()):
+            self._apply_settings()
+        for _ in range(min(len(self._inbox), _BATCH)):
+            line = self._inbox.popleft()
+            self._bytes_out += len(line.data)
+            self._take(line)
+        if self._inbox and not self._wake_due:
+            self._wake_due = True
+            self._loop.call_soon(self._take_lines)
+
+    def _take(self, line: Line) -> None:
+        """One request: answered here where nobody must be asked, else put to work or in line."""
+        if self._stopping:
+            return  # left unanswered, so that the server asks whoever runs next
+        request = parse_request(line.data)
+        if isinstance(request, New | Verify):
+            if line.complete:
+                self._admit(request, line)
+            else:  # acting on half a name or half a password would be wrong either way
+                self._reply(request, Retry("the request was cut off"), line.read_at)
+            return
+        settings = self._live.current
+        match request:
+            case Interface(_, version):
+                known = settings.helper.interface if settings is not None else _DEFAULT_INTERFACE
+                self._reply(request, Version(min(version, known)), line.read_at)
+            case Sasl():
+                self._reply(request, Refuse("only plain-text logins can be checked at the old server"), line.read_at)
+            case ReadPlain():
+                self._reply(request, Refuse("passwords are never given out"), line.read_at)
+            case Quit(number):
+                self._quit = number
+                self._stop("QUIT")
+            case Unknown(number, reason):
+                if number:
+                    self._reply(request, Refuse(reason), line.read_at)
+                else:
+                    self._say(f"{reason} ({len(line.data)} bytes) was not answered")
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def _admit(self, request: New | Verify, line: Line) -> None:
+        settings = self._live.current
+        if settings is None or self._service is None:
+            self._reply(request, Retry("the helper's configuration cannot be used; see the log"), line.read_at)
+            return
+        item = _Item(request, line, settings.helper.deadline)
+        if len(self._running) < settings.helper.concurrency:
+            self._start(item)
+        elif len(self._waiting) >= _WAITING_LIMIT or self._waiting_bytes > _WAITING_BYTES:
+            self._reply(request, Retry("too many requests at once"), line.read_at)
+            return
+        else:
+            self._waiting.append(item)
+            self._waiting_bytes += item.size
+        item.timer = self._loop.call_at(item.deadline, self._expire, item)
+
+    def _start(self, item: _Item) -> None:
+        service = self._service
+        assert service is not None  # `_admit` and `_next` look first
+        self._running.add(item)
+        item.task = self._loop.create_task(self._serve(item, service))
+
+    async def _serve(self, item: _Item, service: Answering) -> None:
+        try:
+            seconds = item.deadline - item.read_at
+            soft = item.deadline - min(_SOFT_MOST, seconds * (1 - _SOFT))
+            self._finish(item, await service.answer(item.request, soft))
+        except Exception:  # noqa: BLE001 - this loop owns the scope: a bug costs one request a FAILURE, never the helper
+            self._log.exception("bug while answering", n=item.request.number.decode())
+            self.notices.alarm("bug", "an internal error; the log has the details")
+            self._finish(item, Retry("internal error"))
+        finally:
+            self._running.discard(item)
+            self._next()
+
+    def _next(self) -> None:
+        """Give free places to those who wait."""
+        settings = self._live.current
+        limit = settings.helper.concurrency if settings is not None else 1
+        while self._waiting and len(self._running) < limit:
+            item = self._waiting.popleft()
+            self._waiting_bytes -= item.size
+            if item.answered:
+                continue
+            if self._service is None:
+                self._finish(item, Retry("the helper's configuration cannot be used; see the log"))
+            else:
+                self._start(item)
+        self._check_settled()
+
+    def _expire(self, item: _Item) -> None:
+        """The deadline: whatever is under way, the server gets its answer now."""
+        waited = item.task is None
+        self._finish(item, Retry("too many requests at once" if waited else "no answer in time"))
+        if item.task is not None:
+            item.task.cancel()
+
+    def _finish(self, item: _Item, reply: Reply) -> None:
+        if item.answered:
+            return
+        item.answered = True
+        if item.timer is not None:
+            item.timer.cancel()
+        self._reply(item.request, reply, item.read_at)
+        self._check_settled()
+
+    def _reply(self, request: Request, reply: Reply, read_at: float) -> None:
+        settings = self._live.current
+        verify = isinstance(request, Verify)
+        failure = settings.helper.temporary if verify and settings is not None else "FAILURE"
+        self._writer.send(render_reply(request.number, reply, failure=failure))
+        if self._writer.broken:
+            self._stop("stdout was closed")
+        word = type(reply).__name__
+        details = {} if not isinstance(reply, Refuse | Retry) else {"reason": reply.reason}
+        if isinstance(reply, Routed):
+            details = {"to": reply.address}
+        if isinstance(request, New | Verify):
+            details |= {"name": request.name[:_SHOWN], "mode": request.mode, "client": request.client}
+        self._log.info(
+            type(request).__name__,
+            n=request.number.decode(),
+            reply=word,
+            ms=round((time.monotonic() - read_at) * 1000, 1),
+            **details,
+        )
+
+    # -- settings ------------------------------------------------------------------------------------------------------
+
+    def _apply_settings(self) -> None:
+        """Take up the configuration that was just read: a new service; the old one ends when its requests have."""
+        before, self._service = self._service, None
+        settings = self._live.current
+        if before is not None:
+            task = self._loop.create_task(before.retire(settings.helper.deadline if settings else 5.0))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        if settings is None:
+            for problem in self._live.problems:
+                self._say(problem)
+                self._log.error("configuration problem", problem=problem)
+            self._say("every request gets FAILURE until the configuration is mended")
+            return
+        self._open_log(settings.helper.log)
+        self._service = self._make_service(settings, self.notices)
+        self.notices.announce(f"extauth serves {len(settings.domains)} domain(s) by {settings.path}")
+
+    def _open_log(self, path: Path) -> None:
+        if path != self._log_file.path and (trouble := self._log_file.open(path)):
+            self._say(trouble)
+
+    def _hang_up(self) -> None:
+        """SIGHUP: the log was rotated; the configuration may have changed too."""
+        if trouble := self._log_file.reopen():
+            self._say(trouble)
+        if self._live.refresh(time.monotonic(), at_once=True):
+            self._apply_settings()
+
+    def _say(self, text: str) -> None:
+        self._writer.send(render_information(text))
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _stop(self, reason: str) -> None:
+        if self._inbox and reason == "end of input":
+            self._loop.call_soon(self._stop, reason)  # lines that came before it are still to be taken
+            return
+        self._stopping = True
+        if not self._stopped.done():
+            self._stopped.set_result(reason)
+
+    def _check_settled(self) -> None:
+        if self._stopping and not self._running and not self._waiting and not self._settled.done():
+            self._settled.set_result(None)
+
+    async def _drain(self, reason: str) -> None:
+        """Let everything that was asked be answered (each has its deadline), say goodbye, let go of all connections."""
+        self._check_settled()
+        settings = self._live.current
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout((settings.helper.deadline if settings else 0.0) + 1.0):
+                await self._settled
+        self._log.info("stops", reason=reason)
+        if self._quit is not None:
+            self._writer.send(render_reply(self._quit, Ok()))
+        if self._service is not None:
+            await self._service.retire(_FLUSH)
+        for task in tuple(self._retiring):
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(None, self._writer.finish, _FLUSH)
