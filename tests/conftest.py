@@ -11,6 +11,7 @@ import pytest
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.corpus import Message, read_corpus
 from tests.servers.dovecot import Dovecot
+from tests.servers.passwords import ODD
 from tests.servers.postfix import Postfix
 from tests.servers.process import server_directory
 
@@ -37,8 +38,8 @@ def tmp_short() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def dovecot(certificates: Certificates) -> Iterator[Dovecot]:
-    """One Dovecot for the whole run: `add_user` what a test needs, with a name of the test's own."""
-    with Dovecot(certificate=certificates.good, tuned=True) as server:
+    """One Dovecot for the whole run, with the users of ODD; a test that changes mail uses a name no other test uses."""
+    with Dovecot(ODD, certificate=certificates.good, tuned=True) as server:
         yield server
 
 

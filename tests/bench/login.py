@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from migrator.seal import generate_keys
 from tests.bench import floor
 from tests.bench.load import Helper, Measured
 from tests.servers.dovecot import Dovecot
@@ -108,7 +109,7 @@ class World:
             )
         )
         path.chmod(0o600)
-        subprocess.run([sys.executable, "-m", "migrator", "keygen", "--config", str(path)], check=True, cwd=_ROOT)
+        generate_keys(home / "seal.pub", home / "seal.key")
         return path
 
 
