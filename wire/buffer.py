@@ -58,6 +58,11 @@ class ReceiveBuffer:
         self._searched = 0
         return block
 
+    def unread(self, data: bytes) -> None:
+        """Put back what was taken last: the next take gives it first."""
+        self._data[:0] = data
+        self._searched = 0
+
     def clear(self) -> int:
         """Drop everything (before TLS starts: bytes that came in the clear are an attack); how many were dropped."""
         dropped = len(self._data)

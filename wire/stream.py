@@ -221,6 +221,10 @@ class Stream:
         protocol.resume_if_low()
         return block
 
+    def unread(self, data: bytes) -> None:
+        """Put back what was read last and belongs to what comes next."""
+        self._protocol.buffer.unread(data)
+
     async def write(self, data: bytes) -> None:
         """Send `data` as one write; waits only while the peer takes nothing."""
         self.write_soon(data)
