@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -64,8 +65,8 @@ class ScriptServer:
 
 
 @asynccontextmanager
-async def serve(play: Play) -> AsyncIterator[ScriptServer]:
-    """Play `play` on each connection; a connection is closed when its play is over."""
+async def serve(play: Play, *, context: ssl.SSLContext | None = None) -> AsyncIterator[ScriptServer]:
+    """Play `play` on each connection, over TLS with `context`; a connection is closed when its play is over."""
     state = ScriptServer()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -86,7 +87,7 @@ async def serve(play: Play) -> AsyncIterator[ScriptServer]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state
