@@ -76,6 +76,8 @@ class MailboxCopy:
         selected = await self._open_target()
         self._rules = FlagRules.of(selected.permanent_flags)
         marks = await self._find_marks(opened, selected, uids)
+        report.already = sum(1 for uid in uids if uid in marks.runs)
+        report.left = len(uids) - report.already
         resolved = await resolve_intents(session, marks, set(uids), self._others, report)
         await self._copy_all(marks, uids)
         if resolved is not None:
@@ -138,7 +140,8 @@ class MailboxCopy:
         marks = await session.marks.load(self._pair.source)
         if marks is None or (marks.empty and marks.target_uidvalidity != selected.uidvalidity):
             await self._refuse_same(opened, selected, uids)
-            marks = MailboxMarks(self._pair.source, self._target_name, opened.uidvalidity, selected.uidvalidity)
+            name = self._target_name.removeprefix(session.target_access.prefix)
+            marks = MailboxMarks(self._pair.source, name, opened.uidvalidity, selected.uidvalidity)
             await session.marks.open(marks)
             session.around.checkpoint("journal: opened marks")
             return marks

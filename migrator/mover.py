@@ -27,7 +27,7 @@ from wire.imap.names import encode_mailbox
 from wire.imap.results import Listed
 from wire.outcome import MailboxUnavailable, Permanent, Temporary
 
-_TRIES: Final = 4  # connections that break and are made again within one run, as long as each brought messages over
+_TRIES: Final = 4  # connections made within one run, where they break after the copying has begun
 _REST: Final = 1.0  # seconds before that: a server that has just hung up wants to be left alone
 
 BeforeCopy = Callable[[InboxIdentity], Awaitable[None]]
@@ -88,15 +88,14 @@ class _Run:
         self.report = Report(source.label, target.label)
 
     async def to_the_end(self) -> Report:
-        """The copy, resumed a few times where a connection breaks after it has brought something over."""
+        """The copy, gone on with a few times where a connection breaks after it has begun."""
         for attempt in range(1, _TRIES + 1):
             earlier, self.report = self.report, Report(self._source.label, self._target.label)
             try:
                 await self._attempt()
             except Temporary as trouble:
-                progress = self.report.total("copied") + self.report.total("refused") > 0
                 _carry_over(earlier, self.report)
-                if attempt < _TRIES and progress and not trouble.code:
+                if attempt < _TRIES and self.report.mailboxes and not trouble.code:
                     self._around.checkpoint("connection lost")
                     await self._around.sleep(_REST * attempt)
                     continue
@@ -181,7 +180,9 @@ async def _plan(session: Session) -> Plan:
     wanted = PlanOptions(
         session.source_access.prefix, session.target_access.prefix, options.skip, options.renames, only
     )
-    known = await session.marks.targets()
+    # Names are kept without the account's prefix: an administrator may go on where the user's own login began.
+    prefix = session.target_access.prefix
+    known = {name: prefix + target for name, target in (await session.marks.targets()).items()}
     names = [entry.name for entry in existing]
     return plan_mailboxes(listed, session.source_naming, session.target_naming, wanted, existing=names, known=known)
 
@@ -196,7 +197,7 @@ async def _naming(client: ImapClient, listed: list[Listed]) -> Naming:
     if namespaces is not None and namespaces.personal:
         prefix, separator = namespaces.personal[0]
         foreign = tuple(prefix for prefix, _ in (*namespaces.other, *namespaces.shared))
-        return Naming(separator, b"" if is_inbox(prefix) else prefix, foreign)
+        return Naming(separator, b"" if is_inbox(prefix) else prefix, foreign, certain=True)
     separators = [entry.separator for entry in listed if entry.separator]
     if not separators:
         separators = [entry.separator for entry in await client.list_mailboxes(b"") if entry.separator]
@@ -231,8 +232,8 @@ def _carry_over(earlier: Report, now: Report) -> None:
         if (old := before.pop(box.source, None)) is None:
             continue
         if box.messages:
-            moved = min(old.copied, box.already)
-            box.copied, box.already = box.copied + moved, box.already - moved
+            gained = max(box.already - old.already, 0)
+            box.copied, box.already = box.copied + gained, box.already - gained
         else:  # this attempt did not get as far
             box.messages, box.left, box.copied, box.already = old.messages, old.left, old.copied, old.already
             box.refused, box.vanished, box.left_out = old.refused, old.vanished, old.left_out

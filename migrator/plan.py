@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from wire.imap.names import decode_mailbox, encode_mailbox
@@ -33,6 +33,7 @@ class Naming:
     separator: bytes | None = None
     prefix: bytes = b""  # of the personal namespace
     foreign: tuple[bytes, ...] = ()  # prefixes of other users' and shared namespaces
+    certain: bool = False  # the server said so (NAMESPACE); otherwise a prefix may be guessed from its list
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +279,11 @@ def _is_foreign(name: bytes, source: Naming) -> bool:
 def _with_guessed_prefix(source: Naming, listed: Sequence[Listed]) -> Naming:
     """A server without NAMESPACE that has everything below INBOX (Courier, old Cyrus) means `INBOX.` as a prefix."""
     others = [entry.name for entry in listed if not is_inbox(entry.name)]
-    if source.prefix or not source.separator or not others or source.foreign:
+    if source.certain or source.prefix or not source.separator or not others:
         return source
     prefix = b"INBOX" + source.separator
     if all(name[: len(prefix)].upper() == prefix for name in others):
-        return Naming(source.separator, prefix, source.foreign)
+        return replace(source, prefix=prefix)
     return source
 
 

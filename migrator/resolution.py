@@ -65,7 +65,7 @@ async def resolve_intents(
     found.update((uid, UNKNOWN) for uid in lost if marks.intents[uid].confirmed)  # stored for certain
     dropped = [uid for uid in lost if uid not in found]
     again = {message.uid: message for message in sources if message.uid not in found}
-    if again and await _something_is_missing(session, marks.target, floor, above):
+    if again and await _something_is_missing(session, marks, floor, above):
         report.note(
             f"{len(again)} messages were being copied when an earlier run broke off, and messages have since"
             " been removed from the target mailbox: they are copied again, and may be there twice"
@@ -158,9 +158,9 @@ async def _wait_for_late_server(session: Session, marks: MailboxMarks, floor: in
         before = after
 
 
-async def _something_is_missing(session: Session, mailbox: bytes, floor: int, above: Sequence[int]) -> bool:
+async def _something_is_missing(session: Session, marks: MailboxMarks, floor: int, above: Sequence[int]) -> bool:
     """Whether uids at or above the floor were given out that no message has any more."""
-    selected = await session.target.select(mailbox)
+    selected = await session.target.select(session.target_access.prefix + marks.target)
     return selected.uidnext - floor > len(above)
 
 
