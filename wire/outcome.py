@@ -36,8 +36,9 @@ def clean_reason(text: str | bytes, limit: int = _REASON_LIMIT) -> str:
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    escaped = "".join(c if " " <= c <= "~" else " " if c in "\r\n\t" else ascii(c)[1:-1] for c in text)
-    line = " ".join(escaped.split())
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c if " " <= c <= "~" else " " if c in "\r\n\t" else ascii(c)[1:-1] for c in text)
+    line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

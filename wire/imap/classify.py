@@ -25,6 +25,7 @@ from wire.outcome import (
 )
 
 _WHOLE: Final = 1 << 20  # no limit before secrets are taken out: half of one would not be found
+_LOOKED_AT: Final = 1000  # characters of a sentence; the patterns take square time on a hostile one
 _REFUSALS: Final = frozenset({"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED"})  # RFC 5530 3
 _TEMPORARY_CODES: Final = frozenset(
     {"UNAVAILABLE", "INUSE", "IN-USE", "SERVERBUG", "LIMIT", "THROTTLED", "OVERQUOTA", "CONTACTADMIN", "SYS/TEMP"}
@@ -67,6 +68,7 @@ def means_busy(text: str) -> bool:
 
     "Wrong password, please try again" blames the password; "Please try again" alone does not.
     """
+    text = text[:_LOOKED_AT]
     if _STRAINED.search(text) or _BUSY.search(text) or _NO_TLS.search(text):
         return True
     return bool(_TRY_AGAIN.search(text)) and not _BLAMES.search(text)
@@ -77,8 +79,8 @@ def classify_login(status: bytes, code: str, text: bytes | str, *, hide: Sequenc
 
     What stands in `hide` never enters the reason: there are servers that repeat the password in their refusal.
     """
-    sentence = clean_reason(text, _WHOLE)
-    shown = sentence
+    shown = clean_reason(text, _WHOLE)
+    sentence = shown[:_LOOKED_AT]
     for secret in hide:
         cleaned = clean_reason(secret, _WHOLE)  # escaped as the sentence is, so that it is found there
         shown = shown.replace(cleaned, "***") if cleaned else shown

@@ -56,6 +56,8 @@ class Untagged:
 Response = Continuation | Status | Untagged
 
 _MARKER: Final = re.compile(rb"~?\{(\d{1,19})\+?\}\Z")
+_MARKER_SIZE: Final = 24  # bytes of the longest marker: a search never walks a long line
+_ITEM_SIZE: Final = 4096  # the same for an item with its section: a hostile line must not cost square time
 _PLAIN_TEXT: Final = re.compile(rb"(?:\+|[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH)(?:[ \r]|\Z))", re.IGNORECASE)
 _BODY_ITEM: Final = re.compile(
     rb"[( ](?:BODY\[[^\]]*\](?:<\d+>)?|RFC822(?:\.TEXT|\.HEADER)?|BINARY\[[0-9.]*\](?:<\d+>)?) ?~?\{\d+\+?\}\Z",
@@ -77,7 +79,7 @@ class Assembler:
         self.parts.append(line)
         if not line.endswith(b"}"):
             return None
-        marker = _MARKER.search(line)
+        marker = _MARKER.search(line, max(0, len(line) - _MARKER_SIZE))
         if marker is None or (len(self.parts) == 1 and _PLAIN_TEXT.match(line)):
             return None  # a human sentence may end with anything
         if len(self.parts) > 2 * _LITERALS_LIMIT:
@@ -90,7 +92,7 @@ class Assembler:
 
     def body_follows(self) -> bool:
         """Whether the literal now due is message content of a FETCH, the kind that is worth streaming."""
-        return bool(_FETCH.match(self.parts[0])) and bool(_BODY_ITEM.search(self.parts[-1]))
+        return bool(_FETCH.match(self.parts[0])) and bool(_BODY_ITEM.search(self.parts[-1][-_ITEM_SIZE:]))
 
     def take(self) -> Response:
         """The whole response; ready for the next one."""
@@ -138,7 +140,7 @@ def check_literal(size: int, limit: int) -> None:
 
 _STATUS: Final = re.compile(rb"(OK|NO|BAD|BYE|PREAUTH)(?: (.*))?\Z", re.IGNORECASE | re.DOTALL)
 _CODE: Final = re.compile(
-    rb"""\[([^\x00-\x20\x7f\]\["(){%*\\]+)(?:\ ((?:[^\]"]|"(?:[^"\\]|\\.)*")*))?\](?:\ (.*))?\Z""",
+    rb"""\[([^\x00-\x20\x7f\]\["(){%*\\]+)(?:\ ([^\]"]*(?:"(?:[^"\\]|\\.)*"[^\]"]*)*))?\](?:\ (.*))?\Z""",
     re.DOTALL | re.VERBOSE,
 )
 _TAG: Final = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]+\Z")
@@ -192,14 +194,14 @@ def _parse_untagged(rest: bytes, parts: Sequence[bytes]) -> Response:
             raise ProtocolTrouble("a number of more than 20 digits")
         number = int(word)
         word, _, tail = tail.partition(b" ")
-    if word.upper() == b"FETCH" or b"(" not in word:
-        name = word
-    else:  # `FETCH(FLAGS ...`: seen from servers that forget the space
-        name, _, more = word.partition(b"(")
+    if b"(" in word:  # `FETCH(FLAGS ...`: there are servers that forget the space
+        word, _, more = word.partition(b"(")
         tail = b"(" + more + b" " + tail
-    if not name or not _TAG.match(name):
+    if not _TAG.match(word):
         raise ProtocolTrouble(b"not a response: * " + rest[:80])
-    return Untagged(name.upper(), number, parse_values((tail, *parts[1:])))
+    if word.upper() == b"SEARCH" and len(parts) == 1 and tail.replace(b" ", b"").isdigit():
+        return Untagged(b"SEARCH", number, [*tail.split()])  # a million UIDs in a line, eighteen times faster
+    return Untagged(word.upper(), number, parse_values((tail, *parts[1:])))
 
 
 _TOKEN: Final = re.compile(
@@ -212,6 +214,7 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
+_SECTION: Final = re.compile(rb"(?:BODY(?:\.PEEK)?|BINARY(?:\.SIZE)?)\[", re.IGNORECASE)
 _ESCAPED: Final = re.compile(rb'\\(["\\])')
 
 
@@ -223,7 +226,9 @@ def parse_values(parts: Sequence[bytes]) -> list[Value]:
     for index in range(0, len(parts), 2):
         line = parts[index]
         if index < last:
-            line = line[: _MARKER.search(line).start()]  # type: ignore[union-attr]  # the assembler saw it
+            marker = _MARKER.search(line, max(0, len(line) - _MARKER_SIZE))
+            assert marker is not None  # the assembler saw it
+            line = line[: marker.start()]
         at, end = 0, len(line.rstrip(b" "))
         while at < end:
             match = _TOKEN.match(line, at)
@@ -233,6 +238,8 @@ def parse_values(parts: Sequence[bytes]) -> list[Value]:
             kind = match.lastgroup
             if kind == "atom":
                 atom = match["atom"]
+                if b"[" in atom and b"]" not in atom and _SECTION.match(atom):
+                    raise ProtocolTrouble("the section of a FETCH item is never closed")
                 values.append(None if atom in (b"NIL", b"nil", b"Nil") else atom)
             elif kind == "quoted":
                 text = match["quoted"]
