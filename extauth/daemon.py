@@ -46,6 +46,8 @@ _BATCH: Final = 200  # lines taken at once before replies that are ready get the
 _SOFT: Final = 0.95  # of the deadline: the service's share; the rest is for the way back
 _SOFT_MOST: Final = 0.25  # seconds of that rest at most
 _DEFAULT_INTERFACE: Final = 7  # while there is no configuration
+_WARM_UP: Final = 0.3  # seconds after the start: what only NEW and VRFY need is loaded when the first reply is out
+_UNUSABLE: Final = "the helper's configuration cannot be used; see the log"
 _SHOWN: Final = 200  # characters of a name that the log shows: a real one has 128 and its domain
 _FLUSH: Final = 2.0  # seconds at the end for a reader that takes the last replies slowly
 
@@ -97,6 +99,7 @@ class Daemon:
         self._live = LiveSettings(config)
         self._make_service = make_service
         self._service: Answering | None = None
+        self._warm_up: asyncio.TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._inbox: deque[Line] = deque()
         self._bytes_in = 0  # counted by the reader's thread alone
@@ -193,9 +196,11 @@ class Daemon:
 
     def _admit(self, request: New | Verify, line: Line) -> None:
         settings = self._live.current
-        if settings is None or self._service is None:
-            self._reply(request, Retry("the helper's configuration cannot be used; see the log"), line.read_at)
+        if settings is None:
+            self._reply(request, Retry(_UNUSABLE), line.read_at)
             return
+        if self._service is None:
+            self._build_service()
         item = _Item(request, line, settings.helper.deadline)
         if len(self._running) < settings.helper.concurrency:
             self._start(item)
@@ -208,8 +213,7 @@ class Daemon:
         item.timer = self._loop.call_at(item.deadline, self._expire, item)
 
     def _start(self, item: _Item) -> None:
-        service = self._service
-        assert service is not None  # `_admit` and `_next` look first
+        service = self._service or self._build_service()
         self._running.add(item)
         item.task = self._loop.create_task(self._serve(item, service))
 
@@ -235,8 +239,8 @@ class Daemon:
             self._waiting_bytes -= item.size
             if item.answered:
                 continue
-            if self._service is None:
-                self._finish(item, Retry("the helper's configuration cannot be used; see the log"))
+            if settings is None:
+                self._finish(item, Retry(_UNUSABLE))
             else:
                 self._start(item)
         self._check_settled()
@@ -283,6 +287,8 @@ class Daemon:
     def _apply_settings(self) -> None:
         """Take up the configuration that was just read: a new service; the old one ends when its requests have."""
         before, self._service = self._service, None
+        if self._warm_up is not None:
+            self._warm_up.cancel()
         settings = self._live.current
         if before is not None:
             task = self._loop.create_task(before.retire(settings.helper.deadline if settings else 5.0))
@@ -295,8 +301,17 @@ class Daemon:
             self._say("every request gets FAILURE until the configuration is mended")
             return
         self._open_log(settings.helper.log)
-        self._service = self._make_service(settings, self.notices)
+        self._warm_up = self._loop.call_later(_WARM_UP, self._build_service)
         self.notices.announce(f"extauth serves {len(settings.domains)} domain(s) by {settings.path}")
+
+    def _build_service(self) -> Answering:
+        """The service for the settings in force: made for the first request, or when the start is over."""
+        if self._warm_up is not None:
+            self._warm_up.cancel()
+        if self._service is None:
+            assert self._live.current is not None  # who builds has looked
+            self._service = self._make_service(self._live.current, self.notices)
+        return self._service
 
     def _open_log(self, path: Path) -> None:
         if path != self._log_file.path and (trouble := self._log_file.open(path)):
@@ -336,6 +351,8 @@ class Daemon:
         self._log.info("stops", reason=reason)
         if self._quit is not None:
             self._writer.send(render_reply(self._quit, Ok()))
+        if self._warm_up is not None:
+            self._warm_up.cancel()
         if self._service is not None:
             await self._service.retire(_FLUSH)
         for task in tuple(self._retiring):

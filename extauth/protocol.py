@@ -1,15 +1,17 @@
 """CommuniGate Pro's External Authentication protocol: request lines to values, values to reply lines. Pure.
 
 Only this module knows which words CommuniGate wants. It reads every form that any version sends, never raises
-for what a line holds, and never lets outside bytes into a reply unescaped.
+for what a line holds, and never lets outside bytes into a reply unescaped. The values are Structs because those are made ten times faster than
+dataclasses, at start and per request.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from wire.outcome import clean_reason
 from wire.secret import Secret
@@ -29,16 +31,14 @@ _ESCAPE: Final = re.compile(rb'\\(?:([0-9]{3})|(["\\rnte])|(.|\Z))', re.DOTALL)
 _ESCAPED: Final = {b'"': b'"', b"\\": b"\\", b"r": b"\r", b"n": b"\n", b"t": b"\t", b"e": b"\n"}
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """`n INTF v`: the highest interface version the server speaks."""
 
     number: bytes
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(Struct, frozen=True):
     """`n NEW name [(mode)] [[ip]]`: mail or a login for a name that has no account."""
 
     number: bytes
@@ -47,8 +47,7 @@ class New:
     client: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(Struct, frozen=True):
     """`n VRFY [(mode)] name password [[ip]]`: is this the password at the old server?"""
 
     number: bytes
@@ -58,30 +57,26 @@ class Verify:
     client: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sasl:
+class Sasl(Struct, frozen=True):
     """`n SASL(method) ...`: a login that shows no password, so no old server can judge it."""
 
     number: bytes
     method: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPlain:
+class ReadPlain(Struct, frozen=True):
     """`n READPLAIN name`: the server wants a password in the clear. It never gets one."""
 
     number: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(Struct, frozen=True):
     """`n QUIT`."""
 
     number: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Anything else; `number` is empty where the line has none, and then no reply can be given."""
 
     number: bytes
@@ -91,34 +86,29 @@ class Unknown:
 Request = Interface | New | Verify | Sasl | ReadPlain | Quit | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Ok:
+class Ok(Struct, frozen=True):
     """Yes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """ERROR: a permanent no. Mail bounces, the login is refused."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """FAILURE: could not find out now. Mail stays queued, the login may be tried again."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(Struct, frozen=True):
     """ROUTED: mail for this name goes to `address` instead."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True):
     """The interface version this helper speaks."""
 
     version: int

@@ -1,0 +1,49 @@
+"""`extauth export`: the saved name/password pairs as MoveAccounts files. Shows paths and counts, never a password."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final
+
+from migrator.export import CannotWrite, Exported, export_passwords
+from migrator.ledger.exports import Exports
+from migrator.ledger.store import Store
+from migrator.seal import Opener
+from migrator.settings import Settings
+from wire.outcome import SetupTrouble, Trouble
+
+_DEFAULT: Final = Path("extauth-export")
+_NEEDS_A_PERSON: Final = 1  # exit codes of sysexits(3), and 1 for "finished, but somebody must look"
+_CANNOT_WRITE: Final = 73
+_TRY_LATER: Final = 75
+_CONFIG: Final = 78
+
+
+def export(settings: Settings, output: Path | None, *, purge: bool) -> int:
+    """Write the files; with `purge`, forget what was written. The exit code."""
+    try:
+        done = asyncio.run(_export(settings, output or _DEFAULT, purge=purge))
+    except Trouble as trouble:
+        sys.stderr.write(f"extauth: {trouble}\n")
+        if isinstance(trouble, CannotWrite):
+            return _CANNOT_WRITE
+        return _CONFIG if isinstance(trouble, SetupTrouble) else _TRY_LATER
+    for file in done.files:
+        sys.stdout.write(f"{file.path}: {file.rows} of {file.source}\n")
+    for row in done.unfit:
+        sys.stdout.write(f"not exported: {row.account} of {row.source}: {row.reason}\n")
+    if not done.files and not done.unfit:
+        sys.stdout.write("nothing is saved for an export\n")
+    if purge:
+        sys.stdout.write(f"{done.purged} forgotten\n")
+    return _NEEDS_A_PERSON if done.unfit else 0
+
+
+async def _export(settings: Settings, output: Path, *, purge: bool) -> Exported:
+    store = Store(settings.state.path)
+    try:
+        return await export_passwords(Exports(store), Opener(settings.state.key_file), output, purge=purge)
+    finally:
+        await store.close()

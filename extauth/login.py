@@ -1,0 +1,160 @@
+"""VRFY's story: the old server says yes, the ledger has it on disk, CommuniGate takes the password, the user is in.
+
+The order is the promise: nothing is set at CommuniGate before the ledger has the login, and whatever fails after the
+old server's yes, the user still gets OK; the next login or the worker repeats what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from cli_client.commands import Cli
+from cli_client.errors import UnknownCommand
+from extauth.flight import Flight
+from extauth.guard import UnderWay
+from extauth.notices import Notices
+from extauth.protocol import Ok, Refuse, Reply, Retry
+from extauth.verify import Verifier
+from migrator.adopt import AccountLocks, Adopter, AdoptionOutcome, AdoptionResult
+from migrator.ledger.logins import Logins
+from migrator.model import VerifiedLogin
+from migrator.seal import Sealer
+from migrator.settings import DomainSettings, Settings
+from wire.outcome import Answer, Scope, SetupTrouble, Trouble, Verdict
+from wire.secret import Secret
+
+_ADOPTION: Final = 5.0  # seconds for six CLI commands; after that the user is let in and the worker goes on
+_RIGHTS: Final = 3.0  # seconds for one
+
+
+class Login:
+    """Checks passwords and does what follows from a right one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        notices: Notices,
+        *,
+        cli: Cli,
+        logins: Logins,
+        verifier: Verifier,
+        under_way: UnderWay,
+    ) -> None:
+        communigate = settings.communigate
+        self._settings = settings
+        self._notices = notices
+        self._log: Any = notices.log
+        self._cli = cli
+        self._logins = logins
+        self._verifier = verifier
+        self._under_way = under_way
+        self._locks = AccountLocks(settings.state.directory / "adoption.lock")
+        self._adopter = Adopter(
+            cli,
+            protected=communigate.protected,
+            admin_login=communigate.login,
+            main_domain=communigate.main_domain,
+            locks=self._locks,
+        )
+        self._sealer: Sealer | None = None
+        self._knows_rights = True
+        self._after: set[asyncio.Task[None]] = set()
+
+    async def check(
+        self,
+        flight: Flight[Reply],
+        address: str,
+        domain: DomainSettings,
+        password: Secret,
+        client: str,
+        *,
+        turn_by: float,
+        deadline: float,
+    ) -> Reply:
+        """The whole of a VRFY. Sets `flight.early` as soon as the answer cannot become another."""
+        with self._under_way.asking(address):
+            answer = await self._verifier.check_password(domain, address, password, turn_by=turn_by, deadline=deadline)
+        if answer.verdict is Verdict.NO:
+            return Refuse(answer.reason)
+        if answer.verdict is not Verdict.YES:
+            return self._later(domain, answer)
+        self._notices.over(f"server {domain.verify_endpoint}", f"{domain.verify_endpoint} answers again")
+        if await self._has_rights(address):
+            self._notices.alarm(f"rights {address}", f"{address} has access rights and is never moved")
+            return Refuse("an account with access rights is never checked at the old server")
+        flight.early = Ok()
+        if await self._submit(address, domain, password):
+            return await self._adopt(address, password)
+        return Ok()
+
+    async def finish(self, timeout: float) -> None:
+        """Wait for the notes in the ledger that nobody waits for; then let go of the locks."""
+        if self._after:
+            await asyncio.wait(tuple(self._after), timeout=timeout)
+        self._locks.close()
+
+    def _later(self, domain: DomainSettings, answer: Answer) -> Retry:
+        if answer.scope is not Scope.USER:
+            self._notices.alarm(f"server {domain.verify_endpoint}", f"cannot check passwords now: {answer.reason}")
+        return Retry(answer.reason)
+
+    async def _has_rights(self, address: str) -> bool:
+        """Whether `address` is an administrator here. Unknown counts as no: adoption looks again before it acts."""
+        if not self._knows_rights:
+            return False
+        try:
+            deadline = asyncio.get_running_loop().time() + _RIGHTS
+            return bool(await self._cli.get_account_rights(address, deadline=deadline))
+        except UnknownCommand:
+            self._knows_rights = False
+        except Trouble as trouble:
+            self._log.warning("access rights unknown", account=address, reason=str(trouble))
+        return False
+
+    async def _submit(self, address: str, domain: DomainSettings, password: Secret) -> bool:
+        """Put the login on disk; False (and a loud line) where that failed, so that nothing more may be done."""
+        endpoint = domain.copy_endpoint if domain.copies else domain.verify_endpoint
+        try:
+            if self._sealer is None:
+                self._sealer = Sealer(self._settings.state.public_key_file)
+            login = VerifiedLogin(
+                account=address,
+                domain=address.rpartition("@")[2],
+                source=str(endpoint),
+                login=domain.source_login(address),
+                sealed=self._sealer.seal(password, address),
+                after_login=domain.after_login,
+            )
+            await self._logins.submit(login)
+        except Trouble as trouble:
+            if isinstance(trouble, SetupTrouble) and self._sealer is None and domain.after_login == "nothing":
+                return True  # no key was made because nothing is to be kept: adoption alone is all there is
+            self._notices.alarm("ledger", f"a verified login could not be saved: {trouble}", account=address)
+            return False
+        self._notices.over("ledger", "the ledger takes logins again")
+        return True
+
+    async def _adopt(self, address: str, password: Secret) -> Reply:
+        deadline = asyncio.get_running_loop().time() + _ADOPTION
+        result = await self._adopter.adopt(address, password, deadline=deadline)
+        task = asyncio.get_running_loop().create_task(self._note(address, result))
+        self._after.add(task)
+        task.add_done_callback(self._after.discard)
+        if result.outcome is AdoptionOutcome.PROTECTED:
+            return Refuse("an account with access rights is never checked at the old server")
+        return Ok()
+
+    async def _note(self, address: str, result: AdoptionResult) -> None:
+        """Write down how the adoption went. If this is lost, the worker finds out again."""
+        try:
+            if result.confirmed:
+                await self._logins.adopted(address)
+            elif result.outcome is AdoptionOutcome.LATER:
+                self._notices.alarm("adoption", f"passwords are not taken over now: {result.reason}", account=address)
+                await self._logins.adoption_failed(address, result.reason)
+            else:
+                self._log.warning("password not taken over", account=address, reason=result.reason)
+                await self._logins.adoption_refused(address, result.reason)
+        except Trouble as trouble:
+            self._log.warning("the ledger does not take a note", account=address, reason=str(trouble))

@@ -1,0 +1,227 @@
+"""Does the old server know this address? Asked with RCPT TO over kept connections; no message is ever sent.
+
+Several recipients share one transaction, and a connection is left before the server begins to slow it: Postfix does so
+after ten refused recipients, and hangs up after about a hundred commands that deliver nothing. Any refusal before RCPT
+says something about us or the server, never about the user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from typing import Final
+
+from extauth.guard import OwnServers, UnderWay
+from extauth.places import Places
+from migrator.settings import DomainSettings
+from wire.endpoint import Endpoint, TlsPolicy
+from wire.outcome import Answer, Permanent, Scope, Temporary, Verdict
+from wire.smtp import SmtpClient, SmtpReply, classify_rcpt
+
+REFUSALS: Final = 9  # of one connection: Postfix slows after 10 errors
+COMMANDS: Final = 90  # of one connection: Postfix hangs up after 100 that deliver nothing
+RECIPIENTS: Final = 20  # of one transaction: far below any server's limit, which counts accepted ones
+_IDLE: Final = 20.0  # seconds a connection is kept unused: below the shortest time-outs of servers under strain
+_PER_PROBE: Final = 30.0  # seconds of the total budget where the deadline is farther away
+_Key = tuple[Endpoint, TlsPolicy, str, tuple[str, ...]]
+
+
+class _Session:
+    """One connection with what it has been used for."""
+
+    __slots__ = ("accepted", "client", "commands", "fresh", "last_used", "recipients", "refusals", "sender")
+
+    def __init__(self, client: SmtpClient) -> None:
+        self.client = client
+        self.commands = 0
+        self.refusals = 0
+        self.recipients = -1  # of the open transaction; -1: none is open
+        self.sender = ""
+        self.accepted: dict[str, bool] = {}  # by domain: whether this session accepts somebody there
+        self.fresh = True  # nothing was answered over it yet in this use
+        self.last_used = 0.0
+
+    @property
+    def worn(self) -> bool:
+        return self.refusals >= REFUSALS or self.commands >= COMMANDS
+
+
+class Prober:
+    """Asks about recipients at the old servers of one configuration."""
+
+    def __init__(self, own: OwnServers, under_way: UnderWay) -> None:
+        self._own = own
+        self._under_way = under_way
+        self._places: dict[tuple[Endpoint, int], Places] = {}
+        self._idle: dict[_Key, deque[_Session]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def check_recipient(self, domain: DomainSettings, address: str, *, deadline: float) -> Answer:
+        """The old server's word on `address`, by `deadline`. Never raises for what a server does."""
+        endpoint = domain.smtp
+        if endpoint is None:
+            return Answer(Verdict.LATER, "no SMTP server is configured for this domain", Scope.SETUP)
+        deadline = min(deadline, asyncio.get_running_loop().time() + _PER_PROBE)
+        try:
+            with await self._places_of(domain, endpoint).take(deadline):
+                return await self._ask(endpoint, domain, address, deadline)
+        except Temporary as trouble:
+            return Answer(Verdict.LATER, str(trouble), trouble.scope)
+        except Permanent as trouble:
+            return Answer(Verdict.LATER, str(trouble), Scope.SETUP if trouble.scope is Scope.SETUP else Scope.SERVER)
+
+    async def close(self) -> None:
+        """Drop every kept connection, with a QUIT that is not waited for."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for sessions in self._idle.values():
+            for session in sessions:
+                session.client.close()
+        self._idle.clear()
+
+    # -- one question --------------------------------------------------------------------------------------------------
+
+    async def _ask(self, endpoint: Endpoint, domain: DomainSettings, address: str, deadline: float) -> Answer:
+        key = (endpoint, domain.tls, domain.helo, domain.senders)
+        if session := self._take_idle(key):
+            try:
+                return await self._ask_in(session, key, domain, address, deadline)
+            except Temporary:
+                if not session.fresh or asyncio.get_running_loop().time() >= deadline:
+                    raise
+            # hung up on while it was idle: says nothing about the server
+        opened = await self._open(endpoint, domain, deadline)
+        if isinstance(opened, Answer):
+            return opened
+        return await self._ask_in(opened, key, domain, address, deadline)
+
+    async def _open(self, endpoint: Endpoint, domain: DomainSettings, deadline: float) -> _Session | Answer:
+        helo = domain.helo or _own_name()
+        client = await SmtpClient.connect(endpoint, domain.tls, helo=helo, deadline=deadline)
+        session = _Session(client)
+        peer = client.stream.peer
+        self._under_way.note_peer(endpoint, peer)
+        try:
+            if await self._own.owns(peer):
+                client.close()
+                return Answer(Verdict.LATER, f"{endpoint} is CommuniGate itself, not the old server", Scope.SETUP)
+        except BaseException:
+            client.close()
+            raise
+        return session
+
+    async def _ask_in(
+        self, session: _Session, key: _Key, domain: DomainSettings, address: str, deadline: float
+    ) -> Answer:
+        """One question over `session`, which is kept for the next one or closed."""
+        session.client.deadline = deadline
+        session.fresh = True
+        keep = False
+        try:
+            answer = await self._dialogue(session, domain, address)
+            keep = session.client.usable and not session.worn
+        finally:
+            if keep and not self._closed:
+                self._keep(key, session)
+            else:
+                session.client.close()
+        return answer
+
+    async def _dialogue(self, session: _Session, domain: DomainSettings, address: str) -> Answer:
+        if session.recipients < 0 or session.recipients >= RECIPIENTS:
+            trouble = await self._begin(session, domain)
+            if trouble is not None:
+                return trouble
+        reply = await self._recipient(session, address)
+        at = address.rpartition("@")[2]
+        if _is_bare_refusal(reply) and at not in session.accepted:
+            # often "relaying denied": it speaks of the user only if somebody of this domain is accepted here
+            known = await self._recipient(session, f"postmaster@{at}")
+            session.accepted[at] = known.code in (250, 251)
+        elif reply.code in (250, 251):
+            session.accepted[at] = True
+        return classify_rcpt(reply, known_accepted=session.accepted.get(at))
+
+    async def _begin(self, session: _Session, domain: DomainSettings) -> Answer | None:
+        """Start a transaction with the first sender that the server takes; None when it stands."""
+        client = session.client
+        if session.recipients >= 0:
+            session.commands += 1
+            session.recipients = -1
+            reply = await client.rset()
+            session.fresh = False
+            if reply.code != 250:
+                client.close()
+                return Answer(Verdict.LATER, f"RSET: {reply.code} {reply.text}", Scope.SERVER)
+        for sender in domain.senders:
+            session.commands += 1
+            reply = await client.mail(sender)
+            session.fresh = False
+            if 200 <= reply.code < 300:
+                session.recipients = 0
+                return None
+            session.refusals += 1
+            if not 500 <= reply.code < 600:
+                break
+        return Answer(Verdict.LATER, f"MAIL FROM refused: {reply.code} {reply.enhanced} {reply.text}", Scope.SERVER)
+
+    async def _recipient(self, session: _Session, address: str) -> SmtpReply:
+        session.commands += 1
+        session.recipients += 1
+        reply = await session.client.rcpt(address)
+        session.fresh = False
+        if reply.code >= 400:
+            session.refusals += 1
+        if reply.code in (452, 552):
+            session.recipients = RECIPIENTS  # perhaps too many of them: the next question starts afresh
+        if reply.code == 421:
+            session.client.close()
+        return reply
+
+    # -- kept connections ----------------------------------------------------------------------------------------------
+
+    def _places_of(self, domain: DomainSettings, endpoint: Endpoint) -> Places:
+        key = (endpoint, domain.max_connections)
+        places = self._places.get(key)
+        if places is None:
+            places = self._places[key] = Places(endpoint, domain.max_connections)
+        return places
+
+    def _take_idle(self, key: _Key) -> _Session | None:
+        sessions = self._idle.get(key)
+        soonest = asyncio.get_running_loop().time() - _IDLE
+        while sessions:
+            session = sessions.pop()  # the one used last: it is the least likely to have been hung up on
+            if session.client.usable and session.last_used > soonest:
+                return session
+            session.client.close()
+        return None
+
+    def _keep(self, key: _Key, session: _Session) -> None:
+        loop = asyncio.get_running_loop()
+        session.last_used = loop.time()
+        self._idle.setdefault(key, deque()).append(session)
+        if self._sweep is None:
+            self._sweep = loop.call_later(_IDLE / 2, self._drop_old)
+
+    def _drop_old(self) -> None:
+        loop = asyncio.get_running_loop()
+        soonest = loop.time() - _IDLE
+        self._sweep = None
+        for sessions in self._idle.values():
+            while sessions and (sessions[0].last_used < soonest or not sessions[0].client.usable):
+                sessions.popleft().client.close()
+        if any(self._idle.values()):
+            self._sweep = loop.call_later(_IDLE / 2, self._drop_old)
+
+
+def _is_bare_refusal(reply: SmtpReply) -> bool:
+    return reply.code in (550, 551, 553) and not reply.enhanced
+
+
+def _own_name() -> str:
+    """The name for EHLO: constant, so that greylisting matures."""
+    return socket.gethostname() or "localhost"

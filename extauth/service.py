@@ -1,0 +1,197 @@
+"""What NEW and VRFY come to: names, loops and limits first, then the old server's word, then what follows from it.
+
+One service is built for one configuration. It shares equal requests, never raises for what a server does, and may be
+asked everything twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from cli_client.commands import Cli
+from cli_client.pool import CliPool
+from extauth.arrival import Arrival
+from extauth.flight import Flight, Flights
+from extauth.guard import OwnServers, UnderWay
+from extauth.login import Login
+from extauth.names import Account, Carrier, Illegal, Named, qualify, read_name
+from extauth.notices import Notices
+from extauth.probe import Prober
+from extauth.protocol import New, Ok, Refuse, Reply, Retry, Routed, Verify
+from extauth.verify import Verifier
+from migrator.ledger.logins import Logins
+from migrator.ledger.store import Store
+from migrator.settings import DomainSettings, Settings
+
+_LATE: float = 15.0  # seconds a check may go on after its first deadline: a late YES spares the next try
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a request is about, and the settings of its domain."""
+
+    address: str
+    named: Named
+    domain: DomainSettings
+
+
+class Service:
+    """Answers NEW and VRFY for one configuration."""
+
+    def __init__(self, settings: Settings, notices: Notices) -> None:
+        communigate = settings.communigate
+        self._settings = settings
+        self._notices = notices
+        self._log: Any = notices.log
+        self._pool = CliPool(
+            communigate.cli,
+            communigate.login,
+            communigate.password,
+            tls=communigate.tls,
+            size=communigate.connections,
+            slots=settings.state.directory / "cli-sessions",
+        )
+        self._store = Store(settings.state.path)
+        cli = Cli(self._pool)
+        keeps = settings.state.keep_password == "retired"  # noqa: S105 - a configuration word, not a password
+        logins = Logins(self._store, keep_done=keeps)
+        own = OwnServers(communigate.cli, communigate.imap, communigate.smtp)
+        self._under_way = UnderWay(own)
+        self._prober = Prober(own, self._under_way)
+        self._arrival = Arrival(
+            settings, notices, cli=cli, logins=logins, prober=self._prober, under_way=self._under_way
+        )
+        self._login = Login(
+            settings,
+            notices,
+            cli=cli,
+            logins=logins,
+            verifier=Verifier(own, self._under_way),
+            under_way=self._under_way,
+        )
+        self._arrivals: Flights[Reply] = Flights(self._unheard)
+        self._checks: Flights[Reply] = Flights(self._unheard)
+        self._key = os.urandom(32)  # equal passwords are known by their digest under a key that dies with the process
+
+    async def answer(self, request: New | Verify, deadline: float) -> Reply:
+        """The reply, by `deadline` (in the loop's time)."""
+        if isinstance(request, Verify):
+            return await self._verify(request, deadline)
+        return await self._new(request, deadline)
+
+    async def retire(self, timeout: float) -> None:
+        """Finish what is under way, at most `timeout` seconds, then close everything."""
+        await asyncio.gather(self._arrivals.finish(timeout), self._checks.finish(timeout))
+        await self._login.finish(timeout)
+        await self._prober.close()
+        await self._pool.close()
+        await self._store.close()
+
+    # -- VRFY ----------------------------------------------------------------------------------------------------------
+
+    async def _verify(self, request: Verify, deadline: float) -> Reply:
+        if not request.password:
+            return Refuse("an empty password is never right")  # some old servers accept it
+        subject = self._subject(request.name)
+        if isinstance(subject, Retry):
+            return subject
+        address, domain = subject.address, subject.domain
+        if self._settings.communigate.is_protected(address):
+            self._notices.alarm(f"protected {address}", f"a login of {address} was refused: the name is protected")
+            return Refuse("this name is protected and never checked at the old server")
+        if not isinstance(subject.named, Account):
+            return Refuse("no account can have this name")
+        if domain.verify == "hashes":
+            self._notices.alarm("hashes", 'verify = "hashes" is not available in this version')
+            return Retry("this domain's passwords cannot be checked yet")
+        if await self._under_way.is_echo(address, request.client, (domain.verify_endpoint,)):
+            return self._echo(address, request.client)
+        password = request.password
+        key = (address, domain.verify_endpoint, password.digest(self._key))
+
+        async def check(flight: Flight[Reply]) -> Reply:
+            return await self._login.check(
+                flight, address, domain, password, request.client, turn_by=deadline, deadline=deadline + _LATE
+            )
+
+        return await self._checks.join(key, check, deadline) or Retry("the old server did not answer in time")
+
+    # -- NEW -----------------------------------------------------------------------------------------------------------
+
+    async def _new(self, request: New, deadline: float) -> Reply:
+        subject = self._subject(request.name)
+        if isinstance(subject, Retry):
+            return subject
+        address, domain = subject.address, subject.domain
+        if await self._under_way.is_echo(address, request.client, (domain.smtp, domain.verify_endpoint)):
+            return self._echo(address, request.client)
+        match subject.named:
+            case Account():
+                return await self._arrive(address, domain, deadline)
+            case Carrier(_, base):
+                return await self._carry(subject, base, deadline)
+            case Illegal(_, reason, sendable):
+                if not sendable:
+                    return Refuse(reason)  # neither mail nor an account can ever be under this name
+                return await self._arrival.ask_only(address, domain, reason, deadline)
+
+    async def _arrive(self, address: str, domain: DomainSettings, deadline: float) -> Reply:
+        if self._settings.communigate.is_protected(address):
+            self._notices.alarm(f"protected {address}", f"NEW for {address}: the name is protected, no account is made")
+            return Retry("this name is protected and never made an account")
+
+        async def arrive(_flight: Flight[Reply]) -> Reply:
+            return await self._arrival.arrive(address, domain, deadline)
+
+        return await self._arrivals.join(address, arrive, deadline) or Retry("the old server did not answer in time")
+
+    async def _carry(self, subject: Subject, base: str, deadline: float) -> Reply:
+        """A name that only carries something for `base`: mail goes there, if `base` exists here or there."""
+        own = subject.domain
+        domain_name = base.rpartition("@")[2]
+        if domain_name != subject.address.rpartition("@")[2]:
+            # an SRS address of a stranger's domain: not ours to route to, anybody can write one
+            listed = self._settings.domains.get(domain_name)
+            if listed is None:
+                return await self._arrival.ask_only(subject.address, own, "a forwarder's return address", deadline)
+            own = listed
+        if not self._is_served(base):
+            return Retry("not among the addresses served now")
+        if await self._arrival.exists(base, deadline):
+            return Routed(base)
+        reply = await self._arrive(base, own, deadline)
+        return Routed(base) if isinstance(reply, Ok) else reply
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    def _subject(self, name: str) -> Subject | Retry:
+        address = qualify(name, self._settings.communigate.main_domain)
+        if address is None:
+            self._notices.alarm("main_domain", "a name came without a domain, but communigate.main_domain is not set")
+            return Retry("a name without a domain, and no main domain is configured")
+        if not self._is_served(address):
+            return Retry("not among the addresses served now")
+        domain_name = address.rpartition("@")[2]
+        domain = self._settings.domain(domain_name)
+        if domain is None:
+            self._notices.alarm(f"domain {domain_name}", f"no table for domain {domain_name}, and no domains.default")
+            return Retry("this domain is not configured")
+        return Subject(address, read_name(address), domain)
+
+    def _is_served(self, address: str) -> bool:
+        pilot = self._settings.helper.pilot
+        if pilot is None or address in pilot:
+            return True
+        named = read_name(address)
+        return isinstance(named, Carrier) and named.base in pilot
+
+    def _echo(self, address: str, client: str) -> Retry:
+        self._notices.alarm(f"echo {client}", f"the old server {client} asks us about {address} while we ask it")
+        return Retry("asked by the old server that is being asked")
+
+    def _unheard(self, error: Exception) -> None:
+        self._log.error("bug after the answer", exc_info=error)
+        self._notices.alarm("bug", "an internal error; the log has the details")

@@ -1,0 +1,170 @@
+"""`extauth try ADDRESS`: what NEW and VRFY would do, step by step. Asks the servers and changes nothing anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from cli_client.commands import Cli
+from cli_client.errors import NoSuchAccount, UnknownCommand
+from cli_client.pool import CliPool
+from extauth.guard import OwnServers, UnderWay
+from extauth.names import Carrier, Illegal, qualify, read_name
+from extauth.probe import Prober
+from extauth.verify import Verifier
+from migrator.settings import DomainSettings, Settings
+from wire.outcome import Answer, Scope, Trouble, Verdict
+from wire.secret import Secret
+
+Say = Callable[[str], None]
+
+_REFUSED: Final = 77  # exit codes of sysexits(3)
+_UNAVAILABLE: Final = 69
+_CONFIG: Final = 78
+_TURN: Final = 15.0  # seconds for each server
+
+
+def read_password() -> Secret:
+    """The password: asked for on a terminal, else the first line of stdin. Empty means: do not try one."""
+    if sys.stdin.isatty():
+        typed = getpass.getpass("Password at the old server (empty: only NEW is tried): ")
+        return Secret(typed.encode("utf-8", "surrogateescape"))
+    line = sys.stdin.buffer.readline()
+    return Secret(line.removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def try_address(settings: Settings, address: str, password: Secret, say: Say) -> int:
+    """Say what would happen; 0 when the address, and the password if one was given, would be let in."""
+    return asyncio.run(_Trial(settings, say).run(address, password))
+
+
+class _Trial:
+    """One run: the same servers, the same questions as the helper's, and no command that changes anything."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self._settings = settings
+        self._say = say
+        communigate = settings.communigate
+        own = OwnServers(communigate.cli, communigate.imap, communigate.smtp)
+        under_way = UnderWay(own)
+        self._prober = Prober(own, under_way)
+        self._verifier = Verifier(own, under_way)
+        self._pool = CliPool(
+            communigate.cli, communigate.login, communigate.password, tls=communigate.tls, size=1, idle_seconds=60.0
+        )
+        self._cli = Cli(self._pool)
+
+    async def run(self, name: str, password: Secret) -> int:
+        try:
+            return await self._steps(name, password)
+        finally:
+            await self._prober.close()
+            await self._pool.close()
+
+    async def _steps(self, name: str, password: Secret) -> int:
+        settings, say = self._settings, self._say
+        address = qualify(name.lower(), settings.communigate.main_domain)
+        if address is None:
+            say("name:     no domain, and communigate.main_domain is not set: FAILURE")
+            return _CONFIG
+        named = read_name(address)
+        if isinstance(named, Carrier):
+            say(f"name:     {address} can be no account; mail for it is for {named.base} (ROUTED)")
+            address = named.base
+        elif isinstance(named, Illegal):
+            say(f"name:     {address} can be no account: {named.reason}")
+            return _REFUSED
+        else:
+            say(f"name:     {address}")
+        domain = settings.domain(address.rpartition("@")[2])
+        if domain is None:
+            say("domain:   no table for this domain, and no domains.default: FAILURE")
+            return _CONFIG
+        say(f"domain:   table {domain.name}; at the old server the address is {domain.old_address(address)}")
+        if not self._is_served(address):
+            return _REFUSED
+        worst = await self._new(address, domain)
+        return max(worst, await self._verify(address, domain, password))
+
+    def _is_served(self, address: str) -> bool:
+        pilot = self._settings.helper.pilot
+        if pilot is not None and address not in pilot:
+            self._say("pilot:    not among the addresses served now: FAILURE")
+            return False
+        if self._settings.communigate.is_protected(address):
+            self._say("protected: this name is never created, verified, adopted or copied")
+            return False
+        return True
+
+    async def _new(self, address: str, domain: DomainSettings) -> int:
+        say = self._say
+        try:
+            exists = await self._look(address)
+        except Trouble as trouble:
+            say(f"CommuniGate: {trouble}")
+            return _CONFIG if trouble.scope is Scope.SETUP else _UNAVAILABLE
+        if exists:
+            say("NEW:      the account exists: OK")
+            return 0
+        if domain.new == "refuse":
+            say('NEW:      new = "refuse": ERROR')
+            return _REFUSED
+        if domain.new == "roster":
+            listed = domain.roster is not None and address in domain.roster
+            say(
+                "NEW:      "
+                + ("in the roster: the account would be made: OK" if listed else "not in the roster: ERROR")
+            )
+            return 0 if listed else _REFUSED
+        deadline = asyncio.get_running_loop().time() + _TURN
+        answer = await self._prober.check_recipient(domain, domain.old_address(address), deadline=deadline)
+        say(f"NEW:      {domain.smtp} says {_word(answer, yes='the account would be made: OK')}")
+        return _code(answer)
+
+    async def _look(self, address: str) -> bool:
+        """Whether the account exists at CommuniGate; says in what state it is."""
+        deadline = asyncio.get_running_loop().time() + _TURN
+        try:
+            found = await self._cli.get_account_effective_settings(address, deadline=deadline)
+        except NoSuchAccount:
+            self._say("CommuniGate: no such account yet")
+            return False
+        state = ", ".join(f"{key}={found.get(key, '?')}" for key in ("UseAppPassword", "UseExtPassword"))
+        self._say(f"CommuniGate: the account exists, {state}")
+        if found.get("UseExtPassword") != "YES":
+            self._say("CommuniGate: it is not on external authentication, so the helper will not be asked")
+        try:
+            rights = await self._cli.get_account_rights(address, deadline=deadline)
+        except UnknownCommand:
+            rights = []
+        if rights:
+            self._say("CommuniGate: it has access rights, so it is never verified or adopted: ERROR")
+        return True
+
+    async def _verify(self, address: str, domain: DomainSettings, password: Secret) -> int:
+        say = self._say
+        endpoint = domain.verify_endpoint
+        login = domain.source_login(address).decode("utf-8", "backslashreplace")
+        if not password:
+            say(f"VRFY:     {endpoint} would be asked as {login}; no password given, not tried")
+            return 0
+        deadline = asyncio.get_running_loop().time() + _TURN
+        answer = await self._verifier.check_password(domain, address, password, turn_by=deadline, deadline=deadline)
+        say(f"VRFY:     {endpoint} as {login} says {_word(answer, yes='the user would be let in: OK')}")
+        if answer.verdict is Verdict.YES:
+            say(f'then:     CommuniGate would take the password over; after_login = "{domain.after_login}"')
+        return _code(answer)
+
+
+def _word(answer: Answer, *, yes: str) -> str:
+    verdict = {Verdict.YES: yes, Verdict.NO: "no: ERROR", Verdict.LATER: "nothing clear: FAILURE"}[answer.verdict]
+    return f"{answer.reason!r}: {verdict}"
+
+
+def _code(answer: Answer) -> int:
+    if answer.verdict is Verdict.LATER:
+        return _CONFIG if answer.scope is Scope.SETUP else _UNAVAILABLE
+    return 0 if answer.verdict is Verdict.YES else _REFUSED

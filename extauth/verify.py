@@ -1,0 +1,93 @@
+"""Is this the user's password? One attempt at the old server, by IMAP or POP.
+
+YES only from one complete, explicit positive reply; NO only from the server's own refusal of this user; everything else
+is LATER. Connections are opened for each check, as a login cannot be taken back, and closed after it; their number for
+each old server is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from extauth.guard import OwnServers, UnderWay
+from extauth.places import Places
+from migrator.settings import DomainSettings
+from wire.endpoint import Endpoint
+from wire.imap.client import ImapClient
+from wire.outcome import Answer, Permanent, Scope, Temporary, Verdict
+from wire.pop3 import Pop3Client
+from wire.secret import Secret
+
+
+class Verifier:
+    """Checks passwords at the old servers of one configuration."""
+
+    def __init__(self, own: OwnServers, under_way: UnderWay) -> None:
+        self._own = own
+        self._under_way = under_way
+        self._places: dict[tuple[Endpoint, int], Places] = {}
+
+    async def check_password(
+        self, domain: DomainSettings, address: str, password: Secret, *, turn_by: float, deadline: float
+    ) -> Answer:
+        """The old server's word on `password`. Waits for a connection's turn until `turn_by`, for the rest until
+        `deadline`. Never raises for what a server does."""
+        endpoint = domain.verify_endpoint
+        try:
+            with await self._places_of(domain, endpoint).take(turn_by):
+                if endpoint.protocol == "imap":
+                    return await self._by_imap(endpoint, domain, address, password, deadline)
+                return await self._by_pop(endpoint, domain, address, password, deadline)
+        except Temporary as trouble:
+            return Answer(Verdict.LATER, str(trouble), trouble.scope)
+        except Permanent as trouble:
+            return Answer(Verdict.LATER, str(trouble), Scope.SETUP if trouble.scope is Scope.SETUP else Scope.SERVER)
+
+    def _places_of(self, domain: DomainSettings, endpoint: Endpoint) -> Places:
+        key = (endpoint, domain.max_connections)
+        places = self._places.get(key)
+        if places is None:
+            places = self._places[key] = Places(endpoint, domain.max_connections)
+        return places
+
+    async def _refuse_own(self, endpoint: Endpoint, peer: tuple[str, int] | None) -> Answer | None:
+        self._under_way.note_peer(endpoint, peer)
+        if not await self._own.owns(peer):
+            return None
+        return Answer(Verdict.LATER, f"{endpoint} is CommuniGate itself, not the old server", Scope.SETUP)
+
+    async def _by_imap(
+        self, endpoint: Endpoint, domain: DomainSettings, address: str, password: Secret, deadline: float
+    ) -> Answer:
+        client = await ImapClient.connect(endpoint, domain.tls, deadline=deadline)
+        try:
+            if loop := await self._refuse_own(endpoint, client.stream.peer):
+                return loop
+            answer = await client.login(domain.source_login(address), password, refresh_capabilities=False)
+            if answer.verdict is Verdict.YES:
+                await client.logout()
+            return answer
+        finally:
+            client.close()
+
+    async def _by_pop(
+        self, endpoint: Endpoint, domain: DomainSettings, address: str, password: Secret, deadline: float
+    ) -> Answer:
+        client = await Pop3Client.connect(endpoint, domain.tls, deadline=deadline)
+        try:
+            if loop := await self._refuse_own(endpoint, client.stream.peer):
+                return loop
+            answer = await client.login(domain.source_login(address), password, apop=domain.apop)
+            if answer.verdict is Verdict.YES:
+                await _leave(client)
+            return answer
+        finally:
+            client.close()
+
+
+async def _leave(client: Pop3Client) -> None:
+    """QUIT gives the maildrop's lock back at once; a server that is slow to say goodbye is not waited for."""
+    client.deadline = asyncio.get_running_loop().time() + 1.0
+    with contextlib.suppress(Temporary):  # it has accepted the password; how it says goodbye changes nothing
+        await client.quit()
