@@ -1,4 +1,4 @@
-"""How an account is reached, and a logged-in IMAP session for it."""
+"""How an account is reached, and a logged-in session for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from migrator.report import SourceRefused, TargetRefused
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.imap.client import ImapClient
 from wire.imap.encoder import Text
-from wire.outcome import Permanent, Scope, SetupTrouble, Temporary, Verdict
+from wire.outcome import Answer, Permanent, Scope, SetupTrouble, Temporary, Verdict
+from wire.pop3 import Pop3Client
 from wire.secret import Secret
 
 _CHECKED: Final = TlsPolicy()
@@ -26,6 +27,7 @@ class Access:
     tls: TlsPolicy = _CHECKED
     authzid: bytes = b""
     prefix: bytes = b""
+    apop: bool = False  # at POP: prove the password by APOP
     proxy: bytes = b""  # the account to become by PROXYAUTH after an administrator's login
 
     @property
@@ -34,6 +36,18 @@ class Access:
         login = (self.proxy or self.authzid or self.login).decode("utf-8", "backslashreplace")
         prefix = self.prefix.decode("utf-8", "backslashreplace")
         return f"{self.endpoint} {login}" + (f" {prefix}" if prefix else "")
+
+
+async def open_pop(access: Access, *, timeout: float) -> Pop3Client:
+    """Connect to a POP server and log in, one attempt. Raises what `open_imap` raises for a source."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    client = await Pop3Client.connect(access.endpoint, access.tls, deadline=deadline)
+    try:
+        _require_yes(await client.login(access.login, access.password, apop=access.apop), access, source=True)
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClient:
@@ -47,17 +61,21 @@ async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClie
     try:
         client.deadline = deadline
         answer = await client.login(access.login, access.password, authzid=access.authzid)
-        if answer.verdict is Verdict.NO:
-            raise (SourceRefused if source else TargetRefused)(f"{access.endpoint}: login refused: {answer.reason}")
-        if answer.verdict is not Verdict.YES:
-            kind = SetupTrouble if answer.scope is Scope.SETUP else Temporary
-            raise kind(f"{access.endpoint}: no login now: {answer.reason}", scope=answer.scope)
+        _require_yes(answer, access, source=source)
         if access.proxy:
             await _become(client, access)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def _require_yes(answer: Answer, access: Access, *, source: bool) -> None:
+    if answer.verdict is Verdict.NO:
+        raise (SourceRefused if source else TargetRefused)(f"{access.endpoint}: login refused: {answer.reason}")
+    if answer.verdict is not Verdict.YES:
+        kind = SetupTrouble if answer.scope is Scope.SETUP else Temporary
+        raise kind(f"{access.endpoint}: no login now: {answer.reason}", scope=answer.scope)
 
 
 async def _become(client: ImapClient, access: Access) -> None:

@@ -15,7 +15,7 @@ from migrator.dates import moment
 from migrator.intents import Description, match_messages, plausible
 from migrator.marks import UNKNOWN, Change, MailboxMarks, Runs
 from migrator.report import MailboxReport
-from migrator.session import Session
+from migrator.session import Session, Surroundings
 from wire.imap.client import ImapClient
 from wire.imap.encoder import render_uid_sets
 from wire.imap.results import Summary
@@ -56,7 +56,7 @@ async def resolve_intents(
     candidates = [uid for uid in above if uid not in taken]
     intended = [uid for uid in marks.intents if uid in present]
     sources = await _describe(session.source, intended, session.options.fetch_item)
-    targets = await _plausible_ones(session.target, candidates, sources)
+    targets = await plausible_ones(session.target, candidates, sources)
     found = match_messages(sources, targets)
     for uid, target in list(found.items()):
         if target < marks.intents[uid].floor:
@@ -81,7 +81,7 @@ async def count_late_arrivals(session: Session, marks: MailboxMarks, resolved: R
     taken = {target for _, target in marks.runs} | others | resolved.seen
     late = [uid for uid in await uids_from(session.target, resolved.floor) if uid not in taken]
     sources = list(resolved.again.values())
-    return len(match_messages(sources, await _plausible_ones(session.target, late, sources)))
+    return len(match_messages(sources, await plausible_ones(session.target, late, sources)))
 
 
 async def rematch(
@@ -118,11 +118,19 @@ async def locate(
     meanwhile, the order tells; otherwise the contents do.
     """
     arrived = [uid for uid in await uids_from(session.target, floor) if uid not in taken]
-    top = max(arrived, default=floor - 1)
     if len(arrived) == len(appended):
-        return dict(zip(appended, arrived, strict=True)), top
+        return dict(zip(appended, arrived, strict=True)), max(arrived, default=floor - 1)
     sources = await _describe(session.source, list(appended), session.options.fetch_item)
-    return match_messages(sources, await _plausible_ones(session.target, arrived, sources)), top
+    return await locate_among(session.target, sources, floor, taken)
+
+
+async def locate_among(
+    target: ImapClient, sources: Sequence[Description], floor: int, taken: frozenset[int]
+) -> tuple[dict[int, int], int]:
+    """The same for messages that are described already, by their contents."""
+    arrived = [uid for uid in await uids_from(target, floor) if uid not in taken]
+    found = match_messages(sources, await plausible_ones(target, arrived, sources))
+    return found, max(arrived, default=floor - 1)
 
 
 async def uids_from(client: ImapClient, floor: int) -> list[int]:
@@ -143,17 +151,23 @@ async def summaries_of(client: ImapClient, uids: Iterable[int]) -> dict[int, Sum
 
 
 async def _wait_for_late_server(session: Session, marks: MailboxMarks, floor: int) -> None:
-    """A server may still be storing what a lost connection had sent. Wait until nothing new has come for a while."""
-    now = session.around.now
-    if all(now() - intent.recorded_at > _FRESH for intent in marks.intents.values()):
+    newest = max(intent.recorded_at for intent in marks.intents.values())
+    await wait_for_late_server(session.target, session.around, floor, newest)
+
+
+async def wait_for_late_server(target: ImapClient, around: Surroundings, floor: int, newest: float) -> None:
+    """A server may still be storing what a lost connection had sent. Wait until nothing new has come for a while.
+
+    `newest` is when the last intent was recorded: after some minutes every server is through.
+    """
+    if around.now() - newest > _FRESH:
         return
-    before = await uids_from(session.target, floor)
+    before = await uids_from(target, floor)
     waited = quiet = 0.0
     while quiet < _QUIET and waited < _PATIENCE:
-        await session.around.sleep(_POLL)
-        session.touch()
+        await around.sleep(_POLL)
         waited += _POLL
-        after = await uids_from(session.target, floor)
+        after = await uids_from(target, floor)
         quiet = quiet + _POLL if after == before else 0.0
         before = after
 
@@ -183,7 +197,7 @@ async def _describe(client: ImapClient, uids: Sequence[int], item: bytes) -> lis
     return described
 
 
-async def _plausible_ones(
+async def plausible_ones(
     client: ImapClient, candidates: Sequence[int], sources: Sequence[Description]
 ) -> list[Description]:
     """The candidates that may be one of `sources`, described. Mail that merely came later is not fetched."""
