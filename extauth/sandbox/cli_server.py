@@ -160,12 +160,12 @@ class CliServer:
 
     def _log_in(self, session: _Session, verb: str, rest: bytes) -> bytes:
         if verb == "USER":
-            session.user = _word(rest)
+            session.user = rest.decode("utf-8", "surrogateescape")
             return b"300 please send the PASS\r\n"
         if verb == "PASS":
             if not session.user:
                 raise Refusal(501, "send USER first")
-            return self._check(session, session.user, _word(rest).encode("utf-8", "surrogateescape"))
+            return self._check(session, session.user, rest)  # as it is: quotes and blanks belong to it
         if verb == "APOP" and self.apop:
             name, _, digest = rest.rpartition(b" ")
             return self._check_apop(session, _word(name), digest.decode("ascii", "replace"))

@@ -67,6 +67,7 @@ class SmtpServer:
     host_name: str = "smtp.sandbox.test"
     tls: ssl.SSLContext | None = None  # for STARTTLS
     size_limit: int = 64 << 20
+    refusal_limit: int | None = None  # refused recipients of one session before it is ended with 421
     faults: Faults = field(default_factory=Faults)
     envelopes: list[tuple[str, str, int]] = field(default_factory=list)  # sender, recipient, reply code of each RCPT
     listener: Listener = field(init=False)
@@ -116,6 +117,7 @@ class _Handler:
     def __init__(self, smtp: SmtpServer) -> None:
         self._smtp = smtp
         self._accepted: list[RcptReply] = []
+        self._refused = 0
 
     async def handle_EHLO(
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
@@ -146,12 +148,18 @@ class _Handler:
         instead = await self._smtp.strike(server, "RCPT", address.encode("utf-8", "replace"))
         if instead:
             return instead
+        if self._smtp.refusal_limit is not None and self._refused >= self._smtp.refusal_limit:
+            await server.push("421 4.7.0 too many errors")
+            cast(asyncio.Transport, server.transport).close()
+            await asyncio.get_running_loop().create_future()  # connection_lost cancels the dialogue
         peer: Any = session.peer
         reply = await self._smtp.rcpt(envelope.mail_from or "", address, peer[0])
         self._smtp.envelopes.append((envelope.mail_from or "", address, reply.code))
         if reply.code == 250:
             envelope.rcpt_tos.append(address)
             self._accepted.append(reply)
+        else:
+            self._refused += 1
         return f"{reply.code} {reply.text}"
 
     async def handle_RSET(self, server: SMTP, session: Session, envelope: Envelope) -> str:
