@@ -45,7 +45,6 @@ Argument = Word | Value | Mapping[str, Value] | Secret
 
 _FORBIDDEN: Final = re.compile(rb"[\r\n\0]")
 _KEYWORD: Final = re.compile(r"[A-Za-z0-9]+")
-_PLAIN: Final = re.compile(r"[A-Za-z0-9@._-]+")
 
 
 def render_command(
@@ -69,11 +68,12 @@ def render_command(
 
 
 def login_command(keyword: str, *arguments: str) -> Command:
-    """APOP, USER or PASS: what everybody reads as one bare word goes bare, everything else as a quoted string.
+    """APOP, USER or PASS: the arguments as they are, never quoted.
 
-    Some servers read these three as POP does, and would take the quotes for a part of the name.
+    These three are the old password-change protocol's, read as POP reads them: everything behind the blank is the
+    name or the password, quotes and blanks too. The published clients send them so.
     """
-    parts = [text.encode("ascii") if _PLAIN.fullmatch(text) else quote(text) for text in arguments]
+    parts = [text.encode("utf-8", "surrogateescape") for text in arguments]
     return Command(checked_line(b" ".join([_word(keyword), *parts])))
 
 

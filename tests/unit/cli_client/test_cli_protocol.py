@@ -70,14 +70,14 @@ def test_no_password_is_ever_shown() -> None:
     ("arguments", "line"),
     [
         (("USER", "postmaster"), b"USER postmaster"),
-        (("USER", "post master"), b'USER "post master"'),
-        (("PASS", "a#b"), b'PASS "a#b"'),
-        (("PASS", 'a"b'), rb'PASS "a\"b"'),
-        (("PASS", ""), b'PASS ""'),
+        (("USER", "post master"), b"USER post master"),
+        (("PASS", "a#b"), b"PASS a#b"),
+        (("PASS", 'a"b'), b'PASS a"b'),
+        (("PASS", ""), b"PASS "),
         (("APOP", "postmaster", "0f0f"), b"APOP postmaster 0f0f"),
     ],
 )
-def test_a_login_goes_bare_where_everybody_reads_one_word(arguments: tuple[str, ...], line: bytes) -> None:
+def test_a_login_goes_as_it_is(arguments: tuple[str, ...], line: bytes) -> None:
     assert login_command(*arguments).line == line
 
 
