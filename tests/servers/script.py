@@ -45,6 +45,13 @@ class Talk:
 Play = Callable[[Talk], Awaitable[None]]
 
 
+async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+    """Let the loop run until `condition` holds: for what comes over a socket and no future tells of."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # the state looked at is not ours to put an event into
+            await asyncio.sleep(0.001)
+
+
 class ScriptServer:
     """What came in so far, over all connections in the order they were opened."""
 

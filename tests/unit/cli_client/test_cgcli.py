@@ -22,7 +22,12 @@ async def obey(talk: Talk) -> None:
     await talk.send(b"200 OK\r\n")
     await talk.line()
     await talk.send(b"200 OK\r\n")
-    replies = {b"GetAccountSettings a@b": ACCOUNT, b"Noop": b"200 done\r\n", b"Bad": b"201 {a=\r\n", b"Odd": b"what\r\n"}
+    replies = {
+        b"GetAccountSettings a@b": ACCOUNT,
+        b"Noop": b"200 done\r\n",
+        b"Bad": b"201 {a=\r\n",
+        b"Odd": b"what\r\n",
+    }
     while True:
         await talk.send(replies.get(await talk.line(), b"513 unknown user account\r\n"))
 

@@ -15,7 +15,7 @@ from cli_client.errors import CliLoginRefused, NoSuchAccount, SessionsExhausted
 from cli_client.pool import CliPool
 from cli_client.protocol import Command
 from cli_client.slots import SlotDirectory
-from tests.servers.script import ScriptServer, Talk, serve
+from tests.servers.script import ScriptServer, Talk, serve, until
 from wire.outcome import SetupTrouble, Temporary
 from wire.secret import Secret
 
@@ -46,12 +46,6 @@ def make_pool(server: ScriptServer, *, size: int = 2, idle_seconds: float = 60.0
     return CliPool(
         server.endpoint("cli"), "postmaster", Secret(b"pw"), size=size, idle_seconds=idle_seconds, slots=slots
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_many_commands_share_few_sessions() -> None:
@@ -158,11 +152,10 @@ async def test_a_session_closed_while_idle_is_replaced() -> None:
         await talk.send(b"200 " + await talk.line() + b"\r\n")
 
     async with serve(short) as server:
-        pool = make_pool(server, size=1)
+        pool = make_pool(server, size=1, idle_seconds=0.4)  # it looks at idle sessions each quarter of this
         for _ in range(5):
             assert (await pool.run(CHANGE, deadline=soon())).text == "Change"
-            await until(lambda: server.open == 0)
-            await asyncio.sleep(0.01)  # until the end of file has come through the loopback
+            await until(lambda: pool.sessions == (0, 0))
         assert len(server.talks) == 5
         await pool.close()
 

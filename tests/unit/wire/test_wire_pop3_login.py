@@ -301,7 +301,7 @@ async def test_silence_ends_with_the_deadline(says: list[bytes]) -> None:
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 async def test_an_endless_line_is_temporary(position: int) -> None:
-    says = [GREETING, b"+OK\r\n", b"+OK\r\n"][:position] + [b"+OK" + b"x" * 100_000]
+    says = [*[GREETING, b"+OK\r\n", b"+OK\r\n"][:position], b"+OK" + b"x" * 100_000]
     async with serve(transcript(says)) as server:
         with pytest.raises(Temporary):
             await log_in(server)

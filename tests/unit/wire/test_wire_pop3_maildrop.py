@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
-from tests.servers.script import Play, ScriptServer, Talk, serve, transcript
+from tests.servers.script import Play, ScriptServer, Talk, serve, transcript, until
 from wire.endpoint import TlsPolicy
 from wire.outcome import MessageRefused, Permanent, ProtocolTrouble, Temporary
 from wire.pop3 import Pop3Client, UnsupportedCommand
@@ -147,12 +147,15 @@ async def test_a_cancelled_reader_costs_the_connection() -> None:
     async with serve(transcript([GREETING, b"+OK\r\nhalf a message"])) as server:
         client = await connect(server)
 
+        taken = b""
+
         async def take() -> None:
-            async for _ in client.retr(1):
-                pass
+            nonlocal taken
+            async for chunk in client.retr(1):
+                taken += chunk
 
         task = asyncio.create_task(take())
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(taken))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

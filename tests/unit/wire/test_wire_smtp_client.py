@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from tests.servers.certificates import Certificates
-from tests.servers.script import Play, ScriptServer, Talk, serve, transcript
+from tests.servers.script import Play, ScriptServer, Talk, serve, transcript, until
 from wire.endpoint import Endpoint, Security, TlsPolicy
 from wire.outcome import MailboxUnavailable, MessageRefused, Permanent, SetupTrouble, Temporary, Verdict
-from wire.smtp import DeliveryUnclear, SmtpClient, check_address, classify_rcpt
+from wire.smtp import DeliveryUnclear, SmtpClient, SmtpReply, check_address, classify_rcpt
 
 BANNER = b"220 old.test ESMTP\r\n"
 EHLO = b"250-old.test\r\n250-SIZE 1000000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 PIPELINING\r\n"
@@ -25,6 +25,15 @@ def soon(seconds: float = 5.0) -> float:
 
 async def connect(server: ScriptServer, *, seconds: float = 5.0) -> SmtpClient:
     return await SmtpClient.connect(server.endpoint("smtp"), TlsPolicy(), helo="new.test", deadline=soon(seconds))
+
+
+async def probe(server: ScriptServer, *, seconds: float = 5.0) -> SmtpReply:
+    client = await connect(server, seconds=seconds)
+    try:
+        await client.mail("")
+        return await client.rcpt("a@b")
+    finally:
+        client.close()
 
 
 async def chunks(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
@@ -339,9 +348,7 @@ async def test_a_source_that_fails_in_the_middle_leaves_nothing_accepted() -> No
 async def test_unsolicited_lines_are_seen_before_the_next_command(says: list[bytes]) -> None:
     async with serve(transcript(says)) as server:
         with pytest.raises(Temporary, match="before the command"):
-            client = await connect(server)  # noqa: PT012  # the line may come before or after the first command
-            await client.mail("")
-            await client.rcpt("a@b")
+            await probe(server)
     assert b"RCPT TO:<a@b>" not in server.lines
 
 
@@ -349,7 +356,7 @@ async def test_a_cancelled_command_costs_the_connection() -> None:
     async with serve(transcript([*READY, b""])) as server:
         client = await connect(server)
         task = asyncio.create_task(client.mail(""))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(server.lines) == 2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -372,9 +379,7 @@ async def test_cut_after_every_byte(name: str) -> None:
     async def once(cut: int) -> Verdict:
         async with serve(transcript(says, cut=cut)) as server:
             try:
-                client = await connect(server)
-                await client.mail("")
-                return classify_rcpt(await client.rcpt("a@b"), known_accepted=True).verdict
+                return classify_rcpt(await probe(server), known_accepted=True).verdict
             except Temporary:
                 return Verdict.LATER
 
@@ -388,8 +393,7 @@ async def test_silence_ends_with_the_deadline(says: list[bytes]) -> None:
     async with serve(transcript(says)) as server:
         started = asyncio.get_running_loop().time()
         with pytest.raises(Temporary):
-            client = await connect(server, seconds=0.05)  # noqa: PT012  # whichever step meets the silence
-            await client.mail("")
+            await probe(server, seconds=0.05)
         assert asyncio.get_running_loop().time() - started < 2
 
 
