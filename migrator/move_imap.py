@@ -1,0 +1,82 @@
+"""MoveIMAPMail: all mailboxes of one account, from one IMAP server to another, as the migration guide has it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from migrator.access import Access
+from migrator.ledger.marks import LedgerMarks
+from migrator.ledger.store import Store
+from migrator.move_program import (
+    UsageTrouble,
+    exit_code,
+    only_once,
+    print_report,
+    read_flags,
+    read_passwords,
+    read_server,
+    run_program,
+    surroundings,
+    tls_of,
+    with_marks,
+)
+from migrator.mover import copy_account
+from migrator.options import CopyOptions
+from migrator.report import CopyInterrupted, Report
+
+USAGE_TEXT: Final = (
+    "usage: MoveIMAPMail [flags] oldServer oldName oldPassword newServer newName newPassword\n"
+    "flags: --verbose --json --list search --source prefix --target prefix --skipMailbox name --notimeout --delete\n"
+    "  --nosubscription --subscribed --fetchRFC822 --byOne --noACL --proxyAuth user --renameMailbox old new\n"
+    '  --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
+    "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
+    " --noCertificateCheck\n"
+    "servers: host, host:port, imap://host, imaps://host, imap+starttls://host"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return run_program("MoveIMAPMail", USAGE_TEXT, lambda: _move(given))
+
+
+async def _move(arguments: Sequence[str]) -> int:
+    options, rest = read_flags(arguments, pop=False)
+    if len(rest) != 6:
+        raise UsageTrouble(f"six arguments are needed behind the flags, {len(rest)} are there")
+    old_server, old_name, old_password, new_server, new_name, new_password = rest
+    old, new = read_passwords(old_password, new_password, options)
+    source = Access(read_server(old_server, "imap"), os.fsencode(old_name), old, tls_of(options))
+    target = Access(read_server(new_server, "imap"), os.fsencode(new_name), new, tls_of(options))
+
+    async def work(store: Store) -> int:
+        try:
+            report = await move_imap(source, target, options, store)
+        except CopyInterrupted as trouble:
+            print_report(trouble.report, options)
+            raise
+        print_report(report, options)
+        return exit_code(report)
+
+    return await with_marks(work)
+
+
+async def move_imap(source: Access, target: Access, options: CopyOptions, store: Store, label: str = "") -> Report:
+    """Copy one account with the marks of the Move programs. Raises what `mover.copy_account` does."""
+    copy = copy_key(source, target, options)
+    with only_once(copy):
+        return await copy_account(source, target, options, LedgerMarks(store, copy), surroundings(options, label))
+
+
+def copy_key(source: Access, target: Access, options: CopyOptions) -> str:
+    """Names the copy in the database: the same two accounts and prefixes are the same copy."""
+    one = f"{source.label} {options.proxy_user} {options.source_prefix}".rstrip()
+    return f"{one} -> {target.label} {options.target_prefix}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

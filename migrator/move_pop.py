@@ -1,0 +1,95 @@
+"""MovePOPMail: one maildrop, from a POP server to an SMTP server, as the migration guide has it.
+
+Given an `imap://` target (and --newPasswordFile) it appends over IMAP instead: dates are kept, no rules and
+vacation replies are fired, and nothing is ever doubled.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from migrator import pop_mover
+from migrator.access import Access
+from migrator.ledger.marks import LedgerUidls
+from migrator.ledger.store import Store
+from migrator.move_program import (
+    UsageTrouble,
+    exit_code,
+    only_once,
+    print_report,
+    read_flags,
+    read_passwords,
+    read_server,
+    run_program,
+    surroundings,
+    tls_of,
+    with_marks,
+)
+from migrator.options import CopyOptions
+from migrator.pop_submit import Submission, submit_account
+from migrator.report import CopyInterrupted, Report
+
+USAGE_TEXT: Final = (
+    "usage: MovePOPMail [flags] POPserver POPname POPpassword SMTPserver SMTPrecipient\n"
+    "flags: --verbose --json --delete --notimeout --oldPasswordFile file (then * stands for the password)\n"
+    "  --caFile file --noCertificateCheck --newPasswordFile file (with an imap:// target)\n"
+    "servers: host, host:port, pop3://host, pop3s://host, smtp+starttls://host, imap://host and the like"
+)
+
+Target = Access | Submission
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return run_program("MovePOPMail", USAGE_TEXT, lambda: _move(given))
+
+
+async def _move(arguments: Sequence[str]) -> int:
+    options, rest = read_flags(arguments, pop=True)
+    if len(rest) != 5:
+        raise UsageTrouble(f"five arguments are needed behind the flags, {len(rest)} are there")
+    pop_server, pop_name, pop_password, server, recipient = rest
+    appends = is_imap(server)
+    if appends and not options.new_password_file:
+        raise UsageTrouble("an imap:// target needs --newPasswordFile")
+    old, *new = read_passwords(pop_password, "*" if appends else None, options)
+    source = Access(read_server(pop_server, "pop3"), os.fsencode(pop_name), old, tls_of(options))
+    target: Target
+    if appends:
+        target = Access(read_server(server, "imap"), os.fsencode(recipient), new[0], tls_of(options))
+    else:
+        target = Submission(read_server(server, "smtp"), recipient, tls_of(options))
+
+    async def work(store: Store) -> int:
+        try:
+            report = await move_pop(source, target, options, store)
+        except CopyInterrupted as trouble:
+            print_report(trouble.report, options)
+            raise
+        print_report(report, options)
+        return exit_code(report)
+
+    return await with_marks(work)
+
+
+def is_imap(server: str) -> bool:
+    """Whether a server argument names an IMAP server."""
+    return server.lower().startswith(("imap://", "imaps://", "imap+"))
+
+
+async def move_pop(source: Access, target: Target, options: CopyOptions, store: Store, label: str = "") -> Report:
+    """Copy one maildrop with the marks of the Move programs. Raises what `pop_submit` and `pop_mover` do."""
+    copy = f"{source.label} -> {target.label}"
+    with only_once(copy):
+        marks, around = LedgerUidls(store, copy), surroundings(options, label)
+        if isinstance(target, Submission):
+            return await submit_account(source, target, options, marks, around)
+        return await pop_mover.copy_account(source, target, options, marks, around)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""What the three Move programs share: arguments, passwords, marks on disk, exit codes, what they print.
+
+Passwords come as arguments, as the migration guide has it, or from files; they are passed to no other
+process, because the programs do their work themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, Final
+
+from migrator.ledger.store import Store
+from migrator.options import GUIDE_TIMEOUT, CopyOptions, OptionTrouble, parse_options
+from migrator.report import CopyInterrupted, Progress, Report, SameMailbox, SourceRefused, TargetRefused
+from migrator.session import Surroundings
+from wire.endpoint import Endpoint, TlsPolicy, parse_endpoint
+from wire.outcome import ProtocolTrouble, SetupTrouble, Temporary, Trouble
+from wire.secret import Secret
+
+DONE: Final = 0
+NEEDS_A_PERSON: Final = 1
+USAGE: Final = 64  # sysexits.h from here on
+BAD_DATA: Final = 65
+UNAVAILABLE: Final = 69
+OUR_FAULT: Final = 70
+CANNOT_WRITE: Final = 73
+TRY_LATER: Final = 75
+PROTOCOL: Final = 76
+LOGIN_REFUSED: Final = 77
+CONFIGURATION: Final = 78
+INTERRUPTED: Final = 130  # as shells say it for SIGINT
+
+
+class UsageTrouble(Exception):
+    """The arguments cannot be used; the text is a sentence for a person."""
+
+
+def run_program(name: str, usage: str, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a program to its exit code. Every end is one line on stderr, but for a bug, which brings its traceback."""
+    try:
+        return asyncio.run(work())
+    except (UsageTrouble, OptionTrouble) as trouble:
+        _complain(f"{name}: {trouble}\n{usage}")
+        return USAGE
+    except Trouble as trouble:
+        _complain(f"{name}: {trouble}")
+        return exit_code(trouble)
+    except KeyboardInterrupt:
+        _complain(f"{name}: interrupted; run it again to go on")
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001 - the outermost scope: a bug has its own exit code, and its traceback
+        traceback.print_exc()
+        return OUR_FAULT
+
+
+def exit_code(end: Report | Trouble) -> int:
+    """The exit code for a report or for the trouble that ended a copy."""
+    if isinstance(end, Report):
+        return NEEDS_A_PERSON if end.problems else TRY_LATER if end.postponed else DONE
+    if isinstance(end, CopyInterrupted):
+        return TRY_LATER
+    if isinstance(end, SourceRefused | TargetRefused):
+        return LOGIN_REFUSED
+    if isinstance(end, SetupTrouble):
+        return CONFIGURATION
+    if isinstance(end, SameMailbox):
+        return BAD_DATA
+    if isinstance(end, ProtocolTrouble):
+        return PROTOCOL
+    if isinstance(end, Temporary):
+        return TRY_LATER if end.code else UNAVAILABLE
+    return NEEDS_A_PERSON
+
+
+def read_flags(arguments: Sequence[str], *, pop: bool) -> tuple[CopyOptions, list[str]]:
+    """The flags of a program, with the guide's time-out, and the arguments behind them."""
+    return parse_options(arguments, timeout=GUIDE_TIMEOUT, pop=pop)
+
+
+def read_server(text: str, protocol: str) -> Endpoint:
+    """A server argument. UsageTrouble for one that cannot be read."""
+    try:
+        return parse_endpoint(text, protocol)
+    except ValueError as error:
+        raise UsageTrouble(str(error)) from None
+
+
+def tls_of(options: CopyOptions) -> TlsPolicy:
+    """How the flags want certificates to be checked."""
+    return TlsPolicy(verify=options.check_certificates, ca_file=options.ca_file)
+
+
+def read_passwords(old: str, new: str | None, options: CopyOptions, stdin: IO[bytes] | None = None) -> list[Secret]:
+    """The passwords: the arguments byte for byte, or the first line of the files that take their place.
+
+    `-` is stdin, one line for each, the old password first.
+    """
+    stdin = stdin or sys.stdin.buffer
+    given = [(old, options.old_password_file, "--oldPasswordFile")]
+    if new is not None:
+        given.append((new, options.new_password_file, "--newPasswordFile"))
+    return [_password(argument, file, flag, stdin) for argument, file, flag in given]
+
+
+def _password(argument: str, file: str, flag: str, stdin: IO[bytes]) -> Secret:
+    if not file:
+        password = os.fsencode(argument)
+    elif file == "-":
+        password = _first_line(stdin.readline())
+    else:
+        try:
+            with Path(file).open("rb") as opened:
+                password = _first_line(opened.readline())
+        except OSError as error:
+            raise UsageTrouble(f"{flag} {file}: {error.strerror}") from None
+    if not password:
+        raise UsageTrouble(f"{flag}: the password is empty" if file else "an empty password is never tried")
+    return Secret(password)
+
+
+def _first_line(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def moves_path() -> Path:
+    """Where the programs keep their marks: $EXTAUTH_MOVES, else moves.db in the user's state directory."""
+    if named := os.environ.get("EXTAUTH_MOVES"):
+        return Path(named)
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "extauth" / "moves.db"
+
+
+async def with_marks(work: Callable[[Store], Awaitable[int]]) -> int:
+    """Run `work` with the database of marks; CANNOT_WRITE if it cannot be opened for writing."""
+    path = moves_path()
+    store = Store(path, create_directory=True)
+    try:
+        try:
+            await store.open()
+        except Trouble as trouble:
+            _complain(f"{path}: {trouble}")
+            return CANNOT_WRITE
+        return await work(store)
+    finally:
+        await store.close()
+
+
+@contextmanager
+def only_once(copy: str) -> Iterator[None]:
+    """Hold this copy for ourselves as long as we run, whatever happens to us. Temporary if another process has it."""
+    name = hashlib.sha256(copy.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    path = moves_path()
+    locks = path.with_name(path.name + ".locks")
+    locks.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Temporary("another process is copying this account", code="in use") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def surroundings(options: CopyOptions, label: str = "") -> Surroundings:
+    """Those of a program: with --verbose each batch is a line on stdout."""
+    if not options.verbose:
+        return Surroundings()
+
+    def tell(progress: Progress) -> None:
+        print_line(f"{label}{progress.mailbox}: {progress.done} of {progress.total} messages, {progress.octets} bytes")
+
+    return Surroundings(progress=tell)
+
+
+def print_report(report: Report, options: CopyOptions) -> None:
+    """The report on stdout: JSON with --json, by mailbox with --verbose, else in one line. Problems go to stderr."""
+    if options.json:
+        print_line(json.dumps(report.as_json(), ensure_ascii=True))
+        return
+    if options.verbose:
+        for box in report.mailboxes:
+            print_line(f"{box.source} -> {box.target}: {_counts(replace(report, mailboxes=[box]))}")
+            for text in box.notes:
+                print_line(f"  {text}")
+        for name, reason in report.skipped:
+            print_line(f"{name}: not copied: {reason}")
+    for text in report.notes:
+        print_line(text)
+    print_line(summary(report))
+    for text in (*report.problems, *report.postponed):
+        _complain(text)
+
+
+def summary(report: Report) -> str:
+    """One line about a copy."""
+    return f"{len(report.mailboxes)} mailboxes: {_counts(report)}"
+
+
+def _counts(report: Report) -> str:
+    words = [f"{report.total('messages')} messages", f"{report.total('copied')} copied"]
+    for name, word in (
+        ("already", "already there"), ("refused", "refused"), ("vanished", "vanished"), ("left_out", "left out"),
+        ("left", "left for later"), ("deleted", "deleted at the source"), ("gone", "no longer at the target"),
+        ("doubled", "perhaps doubled"), ("unexplained", "unexplained"),
+    ):  # fmt: skip
+        if report.total(name):
+            words.append(f"{report.total(name)} {word}")
+    return ", ".join(words)
+
+
+def print_line(text: str) -> None:
+    """One line on stdout, at once; a reader that has gone away is no reason to stop a copy."""
+    try:
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open in place of stdout
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
