@@ -17,7 +17,7 @@ from cli_client.protocol import (
     REPLY_LIMIT,
     Command,
     Reply,
-    apop_digest,
+    apop_command,
     checked_line,
     login_command,
     parse_greeting,
@@ -170,15 +170,18 @@ class CliConnection:
 
     async def _log_in(self, stamp: bytes, login: str, password: Secret) -> None:
         if stamp:
-            digest = apop_digest(stamp, password)
-            reply = await self._step(login_command("APOP", login, digest))
+            reply = await self._step(apop_command(login, stamp, password))
             if reply.code == 200:
                 return
             if reply.code != 500 and not (reply.code >= 500 and _NO_APOP.search(reply.text)):
                 raise self._login_trouble(reply, password)
-        reply = await self._step(login_command("USER", login))
+        try:
+            user, proof = login_command("USER", login), login_command("PASS", _text(password))
+        except ValueError:
+            raise SetupTrouble(f"{self._stream.endpoint}: the login or password holds CR, LF or NUL") from None
+        reply = await self._step(user)
         if reply.code == 300:
-            reply = await self._step(login_command("PASS", _text(password)))
+            reply = await self._step(proof)
         if reply.code != 200:
             raise self._login_trouble(reply, password)
 

@@ -45,6 +45,7 @@ Argument = Word | Value | Mapping[str, Value] | Secret
 
 _FORBIDDEN: Final = re.compile(rb"[\r\n\0]")
 _KEYWORD: Final = re.compile(r"[A-Za-z0-9]+")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9@._-]+")
 
 
 def render_command(
@@ -67,14 +68,12 @@ def render_command(
     return Command(checked_line(b" ".join(parts)), repeatable, tuple(told))
 
 
-def login_command(keyword: str, *arguments: str) -> Command:
-    """APOP, USER or PASS: the arguments as they are, never quoted.
+def login_command(keyword: str, text: str) -> Command:
+    """USER or PASS: the rest of the line as it is, quotes and blanks included, as POP has it and every client sends it.
 
-    These three are the old password-change protocol's, read as POP reads them: everything behind the blank is the
-    name or the password, quotes and blanks too. The published clients send them so.
+    ValueError for a name or password with CR, LF or NUL.
     """
-    parts = [text.encode("utf-8", "surrogateescape") for text in arguments]
-    return Command(checked_line(b" ".join([_word(keyword), *parts])))
+    return Command(checked_line(_word(keyword) + b" " + text.encode("utf-8", "surrogateescape")))
 
 
 def _argument(argument: Word | Value | Mapping[str, Value]) -> bytes:
@@ -121,9 +120,11 @@ def parse_greeting(line: bytes) -> Greeting:
     return Greeting(reply.code, reply.text, stamp.group() if stamp else b"")
 
 
-def apop_digest(stamp: bytes, password: Secret) -> str:
-    """The proof of the password that APOP sends (RFC 1939, section 7)."""
-    return hashlib.md5(stamp + password.reveal(), usedforsecurity=False).hexdigest()
+def apop_command(login: str, stamp: bytes, password: Secret) -> Command:
+    """APOP: the name, bare where every reader takes it for one word, and the proof (RFC 1939, section 7)."""
+    name = login.encode("ascii") if _PLAIN.fullmatch(login) else quote(login)
+    digest = hashlib.md5(stamp + password.reveal(), usedforsecurity=False).hexdigest()
+    return Command(b"APOP " + name + b" " + digest.encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,13 @@ async def test_a_refused_login_says_so_without_the_password() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+async def test_a_password_that_is_two_lines_is_never_sent() -> None:
+    async with serve(transcript(PLAIN)) as server:
+        with pytest.raises(SetupTrouble):
+            await CliConnection.connect(server.endpoint("cli"), "a", Secret(b"x\r\nQUIT"), deadline=soon())
+    assert server.lines == []
+
+
 async def test_a_greeting_that_refuses_is_a_full_server() -> None:
     async with serve(transcript([b"550 too many connections\r\n"])) as server:
         with pytest.raises(SessionsExhausted):

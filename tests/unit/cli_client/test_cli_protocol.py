@@ -19,7 +19,7 @@ from cli_client.protocol import (
     COMMAND_LIMIT,
     Command,
     Word,
-    apop_digest,
+    apop_command,
     checked_line,
     login_command,
     parse_greeting,
@@ -67,18 +67,22 @@ def test_no_password_is_ever_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("keyword", "text", "line"),
     [
-        (("USER", "postmaster"), b"USER postmaster"),
-        (("USER", "post master"), b"USER post master"),
-        (("PASS", "a#b"), b"PASS a#b"),
-        (("PASS", 'a"b'), b'PASS a"b'),
-        (("PASS", ""), b"PASS "),
-        (("APOP", "postmaster", "0f0f"), b"APOP postmaster 0f0f"),
+        ("USER", "postmaster", b"USER postmaster"),
+        ("USER", "post master", b"USER post master"),
+        ("PASS", ' a#"b\\ ', b'PASS  a#"b\\ '),
+        ("PASS", "\udce4", b"PASS \xe4"),
     ],
 )
-def test_a_login_goes_as_it_is(arguments: tuple[str, ...], line: bytes) -> None:
-    assert login_command(*arguments).line == line
+def test_user_and_pass_go_as_they_are(keyword: str, text: str, line: bytes) -> None:
+    assert login_command(keyword, text).line == line
+
+
+@pytest.mark.parametrize("text", ["a\r\nQUIT", "a\nb", "a\0b"])
+def test_user_and_pass_are_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match="CR, LF"):
+        login_command("PASS", text)
 
 
 def test_the_stamp_is_found_in_the_greeting() -> None:
@@ -91,7 +95,9 @@ def test_the_stamp_is_found_in_the_greeting() -> None:
 
 def test_apop_signs_stamp_and_password() -> None:
     """The example of RFC 1939, section 7."""
-    assert apop_digest(b"<1896.697170952@dbc.mtview.ca.us>", Secret(b"tanstaaf")) == "c4c9334bac560ecc979e58001b3e22fb"
+    stamp, password = b"<1896.697170952@dbc.mtview.ca.us>", Secret(b"tanstaaf")
+    assert apop_command("mrose", stamp, password).line == b"APOP mrose c4c9334bac560ecc979e58001b3e22fb"
+    assert apop_command('m "x"', stamp, password).line == rb'APOP "m \"x\"" c4c9334bac560ecc979e58001b3e22fb'
 
 
 def test_replies_are_a_code_and_a_text() -> None:
