@@ -26,6 +26,7 @@ from wire.secret import Secret
 
 _ADOPTION: Final = 5.0  # seconds for six CLI commands; after that the user is let in and the worker goes on
 _RIGHTS: Final = 3.0  # seconds for one
+_AT_LEAST: Final = 0.25  # seconds for one, however late it is
 
 
 class Login:
@@ -80,7 +81,7 @@ class Login:
         if answer.verdict is not Verdict.YES:
             return self._later(domain, answer)
         self._notices.over(f"server {domain.verify_endpoint}", f"{domain.verify_endpoint} answers again")
-        if await self._has_rights(address):
+        if await self._has_rights(address, turn_by):
             self._notices.alarm(f"rights {address}", f"{address} has access rights and is never moved")
             return Refuse("an account with access rights is never checked at the old server")
         flight.early = Ok()
@@ -99,12 +100,14 @@ class Login:
             self._notices.alarm(f"server {domain.verify_endpoint}", f"cannot check passwords now: {answer.reason}")
         return Retry(answer.reason)
 
-    async def _has_rights(self, address: str) -> bool:
+    async def _has_rights(self, address: str, by: float) -> bool:
         """Whether `address` is an administrator here. Unknown counts as no: adoption looks again before it acts."""
         if not self._knows_rights:
             return False
         try:
-            deadline = asyncio.get_running_loop().time() + _RIGHTS
+            now = asyncio.get_running_loop().time()
+            # in time for the waiters' deadline: a CLI that hangs must not turn a right password into a FAILURE
+            deadline = min(now + _RIGHTS, max(now + _AT_LEAST, by - _AT_LEAST))
             return bool(await self._cli.get_account_rights(address, deadline=deadline))
         except UnknownCommand:
             self._knows_rights = False

@@ -8,6 +8,7 @@ says something about us or the server, never about the user.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from typing import Final
@@ -79,7 +80,7 @@ class Prober:
             self._sweep.cancel()
         for sessions in self._idle.values():
             for session in sessions:
-                session.client.close()
+                _part(session.client)
         self._idle.clear()
 
     # -- one question --------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class Prober:
             if keep and not self._closed:
                 self._keep(key, session)
             else:
-                session.client.close()
+                _part(session.client)
         return answer
 
     async def _dialogue(self, session: _Session, domain: DomainSettings, address: str) -> Answer:
@@ -178,7 +179,7 @@ class Prober:
         if reply.code in (452, 552):
             session.recipients = RECIPIENTS  # perhaps too many of them: the next question starts afresh
         if reply.code == 421:
-            session.client.close()
+            _part(session.client)
         return reply
 
     # -- kept connections ----------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ class Prober:
             session = sessions.pop()  # the one used last: it is the least likely to have been hung up on
             if session.client.usable and session.last_used > soonest:
                 return session
-            session.client.close()
+            _part(session.client)
         return None
 
     def _keep(self, key: _Key, session: _Session) -> None:
@@ -213,9 +214,17 @@ class Prober:
         self._sweep = None
         for sessions in self._idle.values():
             while sessions and (sessions[0].last_used < soonest or not sessions[0].client.usable):
-                sessions.popleft().client.close()
+                _part(sessions.popleft().client)
         if any(self._idle.values()):
             self._sweep = loop.call_later(_IDLE / 2, self._drop_old)
+
+
+def _part(client: SmtpClient) -> None:
+    """Hang up with a QUIT whose answer is not waited for."""
+    if client.usable:
+        with contextlib.suppress(Temporary):  # the server was faster
+            client.stream.write_soon(b"QUIT\r\n")
+    client.close()
 
 
 def _is_bare_refusal(reply: SmtpReply) -> bool:

@@ -1,8 +1,7 @@
 """CommuniGate Pro's External Authentication protocol: request lines to values, values to reply lines. Pure.
 
 Only this module knows which words CommuniGate wants. It reads every form that any version sends, never raises
-for what a line holds, and never lets outside bytes into a reply unescaped. The values are Structs because those are made ten times faster than
-dataclasses, at start and per request.
+for what a line holds, and never lets outside bytes into a reply unescaped.
 """
 
 from __future__ import annotations
@@ -29,6 +28,9 @@ _NAME: Final = re.compile(rb"[^ \t]+")
 _QUOTED: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"[ \t]*', re.DOTALL)
 _ESCAPE: Final = re.compile(rb'\\(?:([0-9]{3})|(["\\rnte])|(.|\Z))', re.DOTALL)
 _ESCAPED: Final = {b'"': b'"', b"\\": b"\\", b"r": b"\r", b"n": b"\n", b"t": b"\t", b"e": b"\n"}
+
+
+# Structs, because they are made ten times faster than dataclasses, when the helper starts and for each request.
 
 
 class Interface(Struct, frozen=True):

@@ -44,8 +44,8 @@ class _Maker:
 
     def __call__(self, settings: Settings, notices: Notices) -> Service:
         # half of the helper's start: loaded when the first reply is out, or when the first NEW or VRFY comes
-        from extauth.service import Service
-        from extauth.worker_process import EmbeddedWorker
+        from extauth.service import Service  # noqa: PLC0415 - see above
+        from extauth.worker_process import EmbeddedWorker  # noqa: PLC0415 - see above
 
         if self._worker is None:
             self._worker = EmbeddedWorker(notices)
