@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from wire.endpoint import Endpoint, Security
+from wire.endpoint import Endpoint, Security, TlsPolicy
+from wire.imap.client import ImapClient
+from wire.secret import Secret
 
 _COMMAND = re.compile(rb"([A-Za-z0-9]+) ([A-Za-z]+(?: [A-Z]+)?)")
+_NTH = re.compile(rb"TAG@(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """Wait for a line that holds `expect` (b"" for any, None for no waiting), then say `reply`.
 
-    `TAG` in a reply is the tag of the last command. Empty replies are waiting only; `read` more bytes are taken after
-    the line (a literal), `tls` starts TLS after the reply.
+    `TAG` in a reply is the tag of the last command, `TAG@0` that of the first one. Empty replies are waiting only;
+    `read` more bytes are taken after the line (a literal), `tls` starts TLS after the reply.
     """
 
     expect: bytes | None
@@ -40,18 +43,46 @@ class Script:
     troubles: list[str] = field(default_factory=list)
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[int]:
+    """The port of a loopback server; every connection is closed at the end."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await handler(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=5)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
 @asynccontextmanager
 async def imap_script(
     steps: Sequence[Step], *, cut: int | None = None, security: Security = Security.PLAIN, hang: bool = False
 ) -> AsyncIterator[Script]:
     """Play `steps`; hang up after `cut` bytes, or at the end (with `hang`, stay silent instead)."""
     script = Script(Endpoint("imap", "127.0.0.1", 0, security))
-    handlers: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handlers.add(task)
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         script.connections += 1
         try:
             await _play(script, steps, reader, writer, cut)
@@ -61,23 +92,26 @@ async def imap_script(
             script.troubles.append(repr(error))
         except AssertionError as error:
             script.troubles.append(str(error))
-        finally:
-            writer.close()
-            with suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    script.endpoint = Endpoint("imap", "127.0.0.1", server.sockets[0].getsockname()[1], security)
-    try:
+    async with serving(handle) as port:
+        script.endpoint = Endpoint("imap", "127.0.0.1", port, security)
         yield script
-    finally:
-        server.close()
-        if handlers:
-            done, late = await asyncio.wait(handlers, timeout=5)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*done, *late, return_exceptions=True)
-        await server.wait_closed()
+
+
+@asynccontextmanager
+async def logged_in(capabilities: bytes, *steps: Step) -> AsyncIterator[tuple[ImapClient, Script]]:
+    """A client past its login at a server with `capabilities`."""
+    said = b"[CAPABILITY %b]" % capabilities
+    greeting = [Step(None, b"* OK %b ready\r\n" % said), Step(b"LOGIN", b"TAG OK %b done\r\n" % said)]
+    async with imap_script([*greeting, *steps], hang=True) as script:
+        deadline = asyncio.get_running_loop().time() + 20
+        client = await ImapClient.connect(script.endpoint, TlsPolicy(), deadline=deadline)
+        try:
+            await client.login(b"u1", Secret(b"x"))
+            yield client, script
+        finally:
+            client.close()
+    assert not [trouble for trouble in script.troubles if trouble.startswith("expected")]
 
 
 async def _play(
@@ -87,7 +121,7 @@ async def _play(
     writer: asyncio.StreamWriter,
     cut: int | None,
 ) -> None:
-    tag = b"*"
+    tags = [b"*"]
     for step in steps:
         if step.expect is not None:
             line = await reader.readline()
@@ -96,10 +130,11 @@ async def _play(
             script.lines.append(line)
             assert step.expect in line, f"expected {step.expect!r}, got {line!r}"
             command = _COMMAND.match(line)
-            tag = command[1] if command else tag
+            if command:
+                tags.append(command[1])
         if step.read:
             script.literals.append(await reader.readexactly(step.read))
-        said = step.reply.replace(b"TAG", tag)
+        said = _NTH.sub(lambda match: tags[1 + int(match[1])], step.reply).replace(b"TAG", tags[-1])
         if cut is not None and script.said + len(said) >= cut:
             writer.write(said[: cut - script.said])
             script.said = cut
