@@ -124,6 +124,7 @@ _COLUMNS = (
     ("changed", "changed"),
     ("flags", "flags"),
     ("dates", "dates"),
+    ("subscr.", "subscriptions"),
 )
 
 
