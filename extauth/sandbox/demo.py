@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +29,22 @@ DOMAINS = (
     DomainPlan("west.test", verify="pop", copy="pop"),
 )
 _PATIENCE = 40.0  # seconds a step may take before the demo says that it failed
+_FEWEST = 9  # three in each third
 _LOOKS = 0.12  # seconds between two pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `extauth demo`."""
-    parser.add_argument("--users", type=int, default=20, metavar="N", help="users to move; default: %(default)s")
+    parser.add_argument("--users", type=_users, default=20, metavar="N", help="users to move; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new directory for configuration, state and logs")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live table")
+
+
+def _users(text: str) -> int:
+    if not text.isdigit() or int(text) < _FEWEST:
+        raise argparse.ArgumentTypeError(f"a number of at least {_FEWEST}, so that each part of the story has some")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,10 +60,16 @@ def run(options: argparse.Namespace) -> int:
         options.keep.mkdir(mode=0o700, parents=True)
     display = choose(as_json=options.json, plain=options.plain)
     with display:
-        return asyncio.run(_run(display, options.users, options.keep))
+        try:
+            return asyncio.run(_run(display, options.users, options.keep))
+        except asyncio.CancelledError:
+            return 1  # ended by SIGTERM, with everything taken down
 
 
 async def _run(display: Display, users: int, keep: Path | None = None) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with Sandbox(
         users=users, directory=keep, domains=DOMAINS, inbox=90, mailboxes=9, each=22, big=60_000
     ) as sandbox:
