@@ -181,6 +181,16 @@ class Adopter:
         except Trouble as trouble:
             return AdoptionResult(AdoptionOutcome.LATER, f"CommuniGate's CLI: {trouble}")
 
+    async def rights_of(self, address: str, *, deadline: float) -> list[str]:
+        """The access rights of an administrator's account; empty for a user. Raises Trouble.
+
+        Empty too on a server that does not know the question: access rights come with versions that do.
+        """
+        try:
+            return await self._rights(address, deadline)
+        except NoSuchAccount:
+            return []
+
     async def _adopt(self, address: str, password: Secret, deadline: float) -> AdoptionResult:
         settings = await self._cli.get_account_effective_settings(address, deadline=deadline)
         if not _says(settings, "UseExtPassword", "YES"):

@@ -112,6 +112,8 @@ class JobRunner:
             if result.outcome is AdoptionOutcome.LATER:
                 return Outcome(Ending.POSTPONE, result.reason)
             adoption = Adoption.ADOPTED if result.confirmed else Adoption.REFUSED
+        if adoption is not Adoption.ADOPTED:
+            await self._refuse_administrator(job.account)
         sources = _sources(domain, source, job, login, password)
         targets = self._targets(job.account, password, adoption)
 
@@ -138,6 +140,12 @@ class JobRunner:
         target = self.settings.communigate.imap
         if source.port == target.port and await _addresses(source) & await _addresses(target):
             raise HeldBack(f"the old server {source} is CommuniGate itself: nothing is copied")
+
+    async def _refuse_administrator(self, account: str) -> None:
+        """An account that was not adopted may be an administrator's: nothing is copied into one."""
+        deadline = asyncio.get_running_loop().time() + ADOPTION_TIMEOUT
+        if rights := await self.adopter.rights_of(account, deadline=deadline):
+            raise HeldBack(f"{account} has access rights: {', '.join(rights)}")
 
     async def _adopt(self, account: str, password: Secret) -> AdoptionResult:
         deadline = asyncio.get_running_loop().time() + ADOPTION_TIMEOUT

@@ -58,7 +58,7 @@ class Queue(Protocol):
         """Let go without an outcome: the worker stops, or it is not the job's fault."""
 
     async def take_back(self, worker: Worker, alive: Callable[[str], bool]) -> int:
-        """Free the leases of processes of this host that are not `alive`; how many."""
+        """Free the leases of other processes of this host that are not `alive`; how many."""
 
     async def retry(self, accounts: Sequence[str] | None = None) -> int:
         """Run held, waiting and postponed jobs again now: those of `accounts`, or all. How many."""
@@ -172,7 +172,8 @@ class LedgerQueue:
             )
             return [row[0] for row in rows]
 
-        dead = [process for process in await self._store.read(holders) if not alive(process)]
+        held = await self._store.read(holders)
+        dead = [process for process in held if process != worker.process and not alive(process)]
         if not dead:
             return 0
 
