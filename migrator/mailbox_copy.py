@@ -79,6 +79,8 @@ class MailboxCopy:
         report.already = sum(1 for uid in uids if uid in marks.runs)
         report.left = len(uids) - report.already
         resolved = await resolve_intents(session, marks, set(uids), self._others, report)
+        if left_to_copy(uids, marks):
+            await self._refuse_same(opened, selected, uids)
         await self._copy_all(marks, uids)
         if resolved is not None:
             report.doubled = await count_late_arrivals(session, marks, resolved, self._others)
