@@ -46,7 +46,7 @@ class _Wire:
             rest = max(0, limit - self._said)
             self._said = limit
             self._later(self._transport.write, bytes(data[:rest]))
-            self._later(self._transport.close)
+            self._later(self._close)
             return
         self._said += len(data)
         self._later(self._transport.write, data)
@@ -55,7 +55,11 @@ class _Wire:
         self.write(b"".join(chunks))
 
     def close(self) -> None:
-        self._later(self._transport.close)
+        self._later(self._close)
+
+    def _close(self) -> None:
+        if not self._transport.is_closing():  # a TLS transport that is closed twice can no longer be aborted
+            self._transport.close()
 
     def _later(self, call: Callable[..., None], *arguments: bytes) -> None:
         loop = asyncio.get_running_loop()

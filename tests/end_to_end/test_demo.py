@@ -45,7 +45,7 @@ def test_what_is_on_a_terminal(tmp_path: Path) -> None:
     """The live table in a pseudo terminal, with few users."""
     main, side = os.openpty()
     with subprocess.Popen(
-        [*DEMO, "--users", "9"],
+        [*DEMO, "--users", "12"],
         stdin=side,
         stdout=side,
         stderr=side,
