@@ -24,9 +24,8 @@ _REGAIN: Final = 10.0  # seconds until a place without a session is tried again:
 _FIRST_PAUSE: Final = 0.02  # seconds before a refused session or a taken slot is tried again; doubles
 _LONGEST_PAUSE: Final = 0.3
 _LOOK: Final = 0.5  # seconds between looks at idle sessions: how long another process may wait for a slot we do not use
-_YIELD: Final = (
-    0.5  # seconds between two sessions given up for other processes, so that they have time to take the first
-)
+_YIELD: Final = 0.5  # seconds between two sessions given up for other processes: time for them to take the first
+_LISTEN: Final = 0.05  # seconds between looks at whether somebody waits: two system calls, too dear for each command
 
 
 class _Session:
@@ -74,7 +73,7 @@ class CliPool:
         self._timer: asyncio.TimerHandle | None = None
         self._regain: asyncio.TimerHandle | None = None
         self._open_sessions = 0
-        self._yielded = 0.0  # when the last session was given up for another process
+        self._listen_after = 0.0  # when to look next whether another process waits for a session
         self._closed = False
 
     @property
@@ -244,10 +243,11 @@ class CliPool:
         self._free_place()
 
     def _must_yield(self, now: float) -> bool:
-        if self._slots is None or now - self._yielded < _YIELD or not self._slots.wanted:
+        if self._slots is None or now < self._listen_after:
             return False
-        self._yielded = now
-        return True
+        wanted = self._slots.wanted
+        self._listen_after = now + (_YIELD if wanted else _LISTEN)
+        return wanted
 
     def _drop(self, session: _Session) -> None:
         session.connection.abort()

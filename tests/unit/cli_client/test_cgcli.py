@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -155,3 +157,48 @@ async def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     code, _, err = await cgcli(*arguments)
     assert code == 64
     assert b"cgcli: " in err
+
+
+# makes its standard input its controlling terminal, which getpass opens by name
+ON_TERMINAL = "import os, sys; os.login_tty(0); from cli_client.__main__ import main; sys.exit(main())"
+
+
+def start_on_terminal(*arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    """`cgcli` with a terminal of its own; the process, and the other end of the terminal."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_TERMINAL, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={"PATH": "/usr/bin:/bin", "TERM": "dumb"},
+    )
+    os.close(theirs)
+    return process, ours
+
+
+def read_until(terminal: int, ending: bytes) -> bytes:
+    shown = b""
+    while not shown.endswith(ending):
+        shown += os.read(terminal, 1024)
+    return shown
+
+
+async def test_a_person_is_asked_for_the_password_without_echo() -> None:
+    async with serve(obey) as server:
+        process, terminal = start_on_terminal("--host", f"127.0.0.1:{server.port}", "--login", "postmaster")
+
+        def type_in(prompt: bytes, text: bytes) -> bytes:
+            shown = read_until(terminal, prompt)
+            os.write(terminal, text)
+            return shown
+
+        shown = await asyncio.to_thread(type_in, b"Password of postmaster: ", b"s3cret\n")
+        shown += await asyncio.to_thread(type_in, b"cgcli> ", b"Noop\n")
+        shown += await asyncio.to_thread(type_in, b"cgcli> ", b"Missing\n")
+        shown += await asyncio.to_thread(type_in, b"cgcli> ", b"QUIT\n")
+        assert await asyncio.to_thread(process.wait) == 1
+        os.close(terminal)
+    assert b"s3cret" not in shown
+    assert b"done\r\n" in shown
+    assert b"513 unknown user account\r\n" in shown
