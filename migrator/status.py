@@ -53,14 +53,14 @@ class DomainStanding:
     def left(self) -> list[str]:
         """What still needs the old server, in words; empty when it can be retired."""
         waits = [
-            (self.accounts.get("seen", 0), "accounts have not logged in yet"),
-            (self.accounts.get("adopting", 0), "accounts are being taken over"),
-            (self.accounts.get("refused", 0), "accounts keep the old server's password"),
-            (self.unheard, "addresses of the roster have not been heard of"),
-            (sum(n for phase, n in self.jobs.items() if phase != "done"), "copies are not done"),
-            (self.exports, "passwords are saved for an export"),
+            (self.accounts.get("seen", 0), "accounts that have not logged in yet"),
+            (self.accounts.get("adopting", 0), "accounts being taken over"),
+            (self.accounts.get("refused", 0), "accounts that keep the old server's password"),
+            (self.unheard, "addresses of the roster not heard of yet"),
+            (sum(n for phase, n in self.jobs.items() if phase != "done"), "copies not done"),
+            (self.exports, "passwords saved for an export"),
         ]
-        return [f"{count} {words}" for count, words in waits if count]
+        return [f"{words}: {count}" for count, words in waits if count]
 
 
 @dataclass(slots=True)
