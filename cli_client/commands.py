@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from cli_client.errors import CliRefused, WrongPassword
+from cli_client.errors import CliRefused, SessionsExhausted, WrongPassword
 from cli_client.format import NULL, Value
 from cli_client.protocol import Argument, Command, Reply, Word, render_command
 from wire.outcome import ProtocolTrouble, Temporary, Trouble
@@ -85,20 +85,27 @@ class Cli:
         """Make an account unless it is there.
 
         A refusal of any code ("exists" has many), and a session lost after the command went out, are settled by reading
-        the account back. AlreadyExists when the name belongs to something that is no account.
+        the account back. If it is not there after a lost session, the command is sent once more: the worst it can meet
+        is its own success. AlreadyExists when the name belongs to something that is no account.
         """
-        try:
-            await self.create_account(name, settings, kind=kind, external=external, deadline=deadline)
-        except (CliRefused, Temporary) as trouble:
-            await self._read_back(name, trouble, deadline)
-            return Made.EXISTED
-        return Made.CREATED
+        for last in (False, True):
+            try:
+                await self.create_account(name, settings, kind=kind, external=external, deadline=deadline)
+            except (CliRefused, Temporary) as trouble:
+                if await self._exists(name, deadline):
+                    return Made.EXISTED
+                if last or not _is_lost(trouble):
+                    raise
+            else:
+                return Made.CREATED
+        raise AssertionError("the second attempt returns or raises")
 
-    async def _read_back(self, name: str, trouble: Trouble, deadline: float | None) -> None:
+    async def _exists(self, name: str, deadline: float | None) -> bool:
         try:
             await self.get_account_settings(name, deadline=deadline)
         except CliRefused:
-            raise trouble from None
+            return False
+        return True
 
     async def update_account_settings(self, name: str, settings: Settings, *, deadline: float | None = None) -> None:
         """Change the settings named; the others stay. NULL or the string `default` as a value removes one."""
@@ -291,6 +298,11 @@ class Cli:
     async def _ask(self, keyword: str, *arguments: Argument, deadline: float | None) -> Value:
         reply = await self.runner.run(render_command(keyword, *arguments, repeatable=True), deadline=deadline)
         return reply.value()
+
+
+def _is_lost(trouble: Trouble) -> bool:
+    """Whether the session broke, so that nobody knows what the server did."""
+    return isinstance(trouble, Temporary) and not isinstance(trouble, SessionsExhausted) and not trouble.code
 
 
 def settable(password: Secret) -> bool:

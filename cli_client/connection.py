@@ -41,7 +41,8 @@ class CliConnection:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._answered = True
+        self._answered = True  # no reply is outstanding
+        self._heard = True  # a line of the last reply has come
         self.inline = False
         self.uses = 0
 
@@ -76,7 +77,7 @@ class CliConnection:
     @property
     def silent(self) -> bool:
         """After a failed command: not one byte of its reply had come."""
-        return not self._answered and not self._stream.buffered
+        return not self._heard and not self._stream.buffered
 
     @property
     def timed_out(self) -> bool:
@@ -125,7 +126,7 @@ class CliConnection:
         if not self.usable:
             self.abort()
             raise CliTemporary(f"{stream.endpoint}: the session was closed or is out of step")
-        self._answered = False
+        self._answered = self._heard = False
         try:
             await stream.write(command.line + b"\r\n")
             reply = await self._read_reply()
@@ -136,7 +137,9 @@ class CliConnection:
         return reply
 
     async def _read_reply(self) -> Reply:
-        reply = parse_reply(await self._stream.read_line(DATA_LIMIT if self.inline else REPLY_LIMIT))
+        line = await self._stream.read_line(DATA_LIMIT if self.inline else REPLY_LIMIT)
+        self._heard = True
+        reply = parse_reply(line)
         if not reply.data_follows:
             return reply
         scanner = ObjectScanner()

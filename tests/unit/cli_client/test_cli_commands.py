@@ -245,26 +245,33 @@ async def test_a_code_alone_is_not_believed(refusal: bytes, kind: type[Exception
             await cli.ensure_account(NAME)
 
 
-async def test_a_session_lost_after_the_command_is_settled_by_reading() -> None:
-    created = False
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_session_lost_after_the_command_is_settled_by_reading(stored: bool) -> None:
+    exists = False
 
     async def play(talk: Talk) -> None:
-        nonlocal created
+        nonlocal exists
         await talk.send(LOGIN[0])
         for reply in LOGIN[1:]:
             await talk.line()
             await talk.send(reply)
         while True:
-            if (await talk.line()).startswith(b"CreateAccount"):
-                created = True
+            if not (await talk.line()).startswith(b"CreateAccount"):
+                await talk.send(b"201 {A=B;}\r\n" if exists else b"513 unknown account\r\n")
+            elif len(server.talks) > 1:
+                exists = True
+                await talk.send(b"200 OK\r\n")
+            else:
+                exists = stored
                 return
-            await talk.send(b"201 {A=B;}\r\n" if created else b"513 unknown account\r\n")
 
     async with serve(play) as server:
         pool = CliPool(server.endpoint("cli"), "x", Secret(b"y"), size=1)
         deadline = asyncio.get_running_loop().time() + 5
-        assert await Cli(pool).ensure_account(NAME, deadline=deadline) is Made.EXISTED
-        assert sum(line.startswith(b"CreateAccount") for line in server.lines) == 1
+        made = await Cli(pool).ensure_account(NAME, deadline=deadline)
+        assert made is (Made.EXISTED if stored else Made.CREATED)
+        sent = sum(line.startswith(b"CreateAccount") for line in server.lines)
+        assert sent == (1 if stored else 2)
         await pool.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 
 import pytest
 
@@ -11,8 +12,9 @@ from cli_client.connection import CliConnection
 from cli_client.errors import CliLoginRefused, CliTemporary, NoSuchAccount, SessionsExhausted
 from cli_client.format import Value
 from cli_client.protocol import render_command
+from tests.servers.certificates import Certificates
 from tests.servers.script import Play, ScriptServer, Talk, serve, transcript, until
-from wire.endpoint import Endpoint, Security
+from wire.endpoint import Endpoint, Security, TlsPolicy, parse_endpoint
 from wire.outcome import Permanent, ProtocolTrouble, SetupTrouble, Temporary
 from wire.secret import Secret
 
@@ -232,3 +234,16 @@ async def test_a_server_that_says_nothing_does_not_hang_us() -> None:
             await connect(server, seconds=0.05)
         assert not isinstance(caught.value, SessionsExhausted)
         assert asyncio.get_running_loop().time() - started < 2
+
+
+async def test_a_session_over_tls(certificates: Certificates) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.good.chain, certificates.good.key)
+    async with serve(transcript([*STAMPED, b"200 fine\r\n"]), context=context) as server:
+        endpoint = parse_endpoint(f"cli+tls://127.0.0.1:{server.port}", "cli")
+        tls = TlsPolicy(ca_file=str(certificates.ca_file))
+        connection = await CliConnection.connect(endpoint, "postmaster", PASSWORD, tls=tls, deadline=soon())
+        assert (await connection.run(b"NOOP", deadline=soon())).text == "fine"
+        connection.close()
+        with pytest.raises(SetupTrouble):
+            await CliConnection.connect(endpoint, "postmaster", PASSWORD, deadline=soon())

@@ -186,12 +186,13 @@ async def test_a_command_that_may_have_been_done_is_not_sent_twice() -> None:
         await pool.close()
 
 
-async def test_a_half_reply_is_not_repeated() -> None:
+@pytest.mark.parametrize("part", [b"20", b"200 data follow\r\n", b"200 data follow\r\n{a=b;"])
+async def test_a_half_reply_is_not_repeated(part: bytes) -> None:
     async def half(talk: Talk) -> None:
         await log_in(talk)
         await talk.send(b"200 " + await talk.line() + b"\r\n")
         await talk.line()
-        await talk.send(b"20")
+        await talk.send(part)
 
     async with serve(half) as server:
         pool = make_pool(server, size=1)
