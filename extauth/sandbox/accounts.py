@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cli_client.format import Value
+from cli_client.format import NULL, Value
 from extauth.sandbox.mailstore import MailboxError, MailStore
 from extauth.sandbox.stored_password import matches
 
@@ -45,6 +45,15 @@ def check_mailbox_name(name: bytes) -> None:
             or any(c in level for c in b"\\#\r\n\0")
         ):
             raise MailboxError("incorrect mailbox name", "CANNOT")
+
+
+def change_settings(settings: Settings, changes: Mapping[str, Value]) -> None:
+    """Put `changes` into `settings`; `default` and NULL take a setting back (a password may be the word `default`)."""
+    for key, value in changes.items():
+        if value is NULL or (isinstance(value, str) and value.lower() == "default" and key != "Password"):
+            settings.pop(key, None)
+        else:
+            settings[key] = value
 
 
 @dataclass(slots=True)
@@ -199,11 +208,7 @@ class Directory:
     def update_account(self, account: Account, settings: Mapping[str, Value]) -> None:
         """Change settings, all or none; the value `default` takes a setting back."""
         self._check_password(settings)
-        for key, value in settings.items():
-            if isinstance(value, str) and value.lower() == "default" and key != "Password":
-                account.settings.pop(key, None)
-            else:
-                account.settings[key] = value
+        change_settings(account.settings, settings)
 
     def _check_password(self, settings: Mapping[str, Value]) -> None:
         password = settings.get("Password")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cli_client.format import FormatError, Value, parse_object
-from extauth.sandbox.accounts import Account, Directory, Domain, Refusal, check_mailbox_name
+from extauth.sandbox.accounts import Account, Directory, Domain, Refusal, change_settings, check_mailbox_name
 from extauth.sandbox.mailstore import Mailbox, MailboxError
 from wire.imap.names import decode_mailbox, encode_mailbox
 
@@ -21,11 +21,13 @@ class Arguments:
 
     def __init__(self, text: bytes) -> None:
         self._values: list[Value] = []
+        self._bare: list[bool] = []  # only what stands without quotes can be a keyword
         at = 0
         try:
-            while text[at:].strip():
+            while rest := text[at:].lstrip():
                 value, at = parse_object(text, at)
                 self._values.append(value)
+                self._bare.append(not rest.startswith(b'"'))
         except FormatError as error:
             raise Refusal(501, f"syntax error: {error.problem}") from None
 
@@ -36,6 +38,7 @@ class Arguments:
         """The next object, whatever it is."""
         if not self._values:
             raise Refusal(501, f"{what} is missing")
+        self._bare.pop(0)
         return self._values.pop(0)
 
     def string(self, what: str) -> str:
@@ -70,9 +73,11 @@ class Arguments:
 
     def keyword(self, *words: str) -> str | None:
         """The next object if it is one of these words, in lower case; else nothing is taken."""
-        if self._values and isinstance(self._values[0], str) and self._values[0].lower() in {w.lower() for w in words}:
-            return str(self._values.pop(0)).lower()
-        return None
+        if not self._values or not self._bare[0]:
+            return None
+        if str(self._values[0]).lower() not in {word.lower() for word in words}:
+            return None
+        return self.string("keyword").lower()
 
     def need(self, word: str) -> None:
         """Take a word that must stand here."""
@@ -201,6 +206,7 @@ class Commands:
     def set_mailbox_acl(self, a: Arguments) -> None:
         box = self._mailbox(a)
         self._auth(a)
+        a.keyword("ACL")
         for who, rights in a.dictionary("access list").items():
             _change_rights(box, who, str(rights))
 
@@ -313,28 +319,28 @@ class Commands:
 
     def update_domain_settings(self, a: Arguments) -> None:
         domain = self._domain(a) if len(a) > 1 else self.directory.domain("")
-        _update(domain.settings, a.dictionary("settings"))
+        change_settings(domain.settings, a.dictionary("settings"))
 
     def get_account_template(self, a: Arguments) -> Value:
         return dict(self._domain(a).account_template)
 
     def update_account_template(self, a: Arguments) -> None:
         domain = self._domain(a) if len(a) > 1 else self.directory.domain("")
-        _update(domain.account_template, a.dictionary("settings"))
+        change_settings(domain.account_template, a.dictionary("settings"))
 
     def get_account_defaults(self, a: Arguments) -> Value:
         return dict(self._domain(a).account_defaults)
 
     def update_account_defaults(self, a: Arguments) -> None:
         domain = self._domain(a) if len(a) > 1 else self.directory.domain("")
-        _update(domain.account_defaults, a.dictionary("settings"))
+        change_settings(domain.account_defaults, a.dictionary("settings"))
 
     def get_server_settings(self, a: Arguments) -> Value:
         a.end()
         return dict(self.directory.server_settings)
 
     def update_server_settings(self, a: Arguments) -> None:
-        _update(self.directory.server_settings, a.dictionary("settings"))
+        change_settings(self.directory.server_settings, a.dictionary("settings"))
 
     def write_log(self, a: Arguments) -> None:
         level = a.take("level")
@@ -372,14 +378,6 @@ class Commands:
     def _auth(self, a: Arguments) -> None:
         if a.keyword("AUTH"):
             self.directory.account(a.string("account name"))
-
-
-def _update(settings: dict[str, Value], changes: Mapping[str, Value]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, str) and value.lower() == "default":
-            settings.pop(key, None)
-        else:
-            settings[key] = value
 
 
 def _change_rights(box: Mailbox, who: str, rights: str) -> None:

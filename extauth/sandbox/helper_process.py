@@ -206,6 +206,7 @@ class HelperProcess:
             cwd=self.cwd,
             env={**os.environ, **(self.env or {})},
             limit=1 << 20,
+            start_new_session=True,  # Ctrl-C at a terminal is for the sandbox, which then ends the program
         )
         self.starts += 1
         self._process = process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from extauth.sandbox.imap_fetch import Item, parse_items, render_items
@@ -20,6 +21,8 @@ class View:
         self.recent = {m.uid for m in box.messages if m.recent}
         self._flags = {m.uid: frozenset(m.flags) for m in box.messages}
         self._version = box.version
+        self._index: dict[int, Message] = {}
+        self._index_key = (-1, 0, 0)
         if not read_only:
             for message in box.messages:
                 message.recent = False
@@ -45,7 +48,7 @@ class View:
         """What changed since the session was last told; EXPUNGE only where the protocol allows it."""
         if self._version == self.box.version:
             return []
-        present = {m.uid: m for m in self.box.messages}
+        present = self._by_uid()
         gone = [n for n, uid in enumerate(self.uids, 1) if uid not in present]
         lines: list[bytes] = []
         if gone and expunge:
@@ -90,12 +93,20 @@ class View:
         """Number and message of each member of a set that is still there. BadCommand for a number there is not."""
         if not by_uid and (numbers.highest() > len(self.uids) or (b"*" in numbers.text and not self.uids)):
             raise BadCommand("no such message number")
-        present = {m.uid: m for m in self.box.messages}
+        present = self._by_uid()
         if by_uid:
-            places = {uid: n for n, uid in enumerate(self.uids, 1)}
-            return [(places[uid], present[uid]) for uid in numbers.of(self.uids) if uid in present]
+            wanted = [uid for uid in numbers.of(self.uids) if uid in present]
+            return [(bisect_left(self.uids, uid) + 1, present[uid]) for uid in wanted]
         pairs = [(n, self.uids[n - 1]) for n in numbers.of(range(1, len(self.uids) + 1))]
         return [(n, present[uid]) for n, uid in pairs if uid in present]
+
+    def _by_uid(self) -> dict[int, Message]:
+        """The mailbox's messages by UID, kept from one command to the next: clients fetch one message at a time."""
+        messages = self.box.messages
+        key = (self.box.version, id(messages), len(messages))
+        if key != self._index_key:
+            self._index, self._index_key = {m.uid: m for m in messages}, key
+        return self._index
 
     def _writable(self) -> None:
         if self.read_only:
@@ -168,7 +179,7 @@ class View:
             options = cursor.words()
             cursor.space()
         test = parse_search(cursor)
-        present = {m.uid: m for m in self.box.messages}
+        present = self._by_uid()
         known = Known(range(1, len(self.uids) + 1), self.uids)
         found = [
             uid if by_uid else number

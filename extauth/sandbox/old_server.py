@@ -29,7 +29,7 @@ class OldUser:
     login: bytes
     password: bytes = field(repr=False)
     aliases: tuple[str, ...] = ()
-    full: bool = False  # 552 at RCPT, OVERQUOTA at APPEND
+    full: bool = False  # 552 at RCPT; for APPEND set store.quota
     locked: bool = False  # logins get a temporary refusal
     store: MailStore = field(default_factory=MailStore)
 
