@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from wire.endpoint import Endpoint, Security, TlsPolicy
@@ -135,6 +136,17 @@ class Pop3Client:
     @deadline.setter
     def deadline(self, value: float | None) -> None:
         self.stream.deadline = value
+
+    async def forward_address(self, address: str) -> bool:
+        """Tell a trusting server whose login this is: Dovecot's XCLIENT, which its greeting offers. Whether it took it.
+
+        To be said before the login. A server that refuses goes on as if nothing was said; ValueError for no address.
+        """
+        plain = str(ip_address(address.partition("%")[0])).encode("ascii")  # a zone means nothing to the other side
+        if not self.greeting.startswith("[XCLIENT]"):
+            return False
+        reply = _parse_reply(await self._exchange(b"XCLIENT ADDR=" + plain, "XCLIENT"))
+        return reply is not None and reply.ok
 
     # -- login ---------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.outcome import ProtocolTrouble, Verdict
+from wire.outcome import Permanent, ProtocolTrouble, Verdict
 from wire.pop3_message import MessageReader
+from wire.smtp import check_address
 from wire.smtp_message import MessageWriter
 from wire.smtp_reply import ReplyParser, SmtpReply, classify_rcpt
 
@@ -80,3 +81,17 @@ def test_only_a_few_replies_are_verdicts(code: int, status: str, text: str, know
         assert status in ("5.1.1", "5.1.3", "5.1.6", "5.1.10") or (known and not status)
     if answer.verdict is Verdict.YES:
         assert code in (250, 251) or status == "5.2.2" or (code == 552 and not status)
+
+
+@given(st.text(alphabet='ab.@<>"\\ \r\n\0[]:ä-', max_size=20))
+def test_an_address_that_passes_is_one_path(address: str) -> None:
+    try:
+        path = check_address(address)
+    except Permanent:
+        return
+    assert path == address
+    assert not re.search(r"[\x00-\x1f\x7f<>]", path)
+    outside = re.sub(r'"(?:[^"\\]|\\.)*"', "", path)
+    assert " " not in outside
+    assert '"' not in outside
+    assert outside.count("@") <= 1

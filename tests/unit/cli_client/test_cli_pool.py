@@ -49,6 +49,7 @@ def make_pool(server: ScriptServer, *, size: int = 2, idle_seconds: float = 60.0
 
 
 async def test_many_commands_share_few_sessions() -> None:
+    """The published migration helper opens one for each request and runs into the listener's connection limit."""
     async with serve(obey) as server:
         pool = make_pool(server, size=3)
         replies = await asyncio.gather(*(pool.run(b"Number %d" % n, deadline=soon()) for n in range(100)))
@@ -147,6 +148,8 @@ async def test_cancelled_at_every_step_no_place_is_lost() -> None:
 
 
 async def test_a_session_closed_while_idle_is_replaced() -> None:
+    """CGP::CLI notices a dropped connection only at the next read, when the command is lost."""
+
     async def short(talk: Talk) -> None:
         await log_in(talk)
         await talk.send(b"200 " + await talk.line() + b"\r\n")

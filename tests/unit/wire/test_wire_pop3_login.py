@@ -217,6 +217,26 @@ async def test_apop_never_falls_back_to_the_bare_password(greeting: bytes, reply
     assert not any(line.startswith((b"USER", b"PASS")) for line in server.lines)
 
 
+@pytest.mark.parametrize(
+    ("greeting", "reply", "told"),
+    [
+        (b"+OK [XCLIENT] ready\r\n", b"+OK Updated\r\n", True),
+        (b"+OK [XCLIENT] ready\r\n", b"-ERR not trusted\r\n", False),
+        (GREETING, b"", False),
+    ],
+)
+async def test_the_users_address_is_told_to_a_server_that_asks(greeting: bytes, reply: bytes, told: bool) -> None:
+    says = [greeting, *([reply] if reply else []), b"+OK\r\n", b"+OK\r\n"]
+    async with serve(transcript(says)) as server:
+        client = await Pop3Client.connect(server.endpoint("pop3"), TlsPolicy(), deadline=soon())
+        assert await client.forward_address("2001:DB8::1%eth0\r\nUSER x") is told
+        with pytest.raises(ValueError, match="address"):
+            await client.forward_address("192.0.2.1\r\nUSER x")
+        assert (await client.login(b"user", PASSWORD)).verdict is YES
+        client.close()
+    assert (b"XCLIENT ADDR=2001:db8::1" in server.lines) is bool(reply)
+
+
 # -- the connection ----------------------------------------------------------------------------------------------------
 
 
