@@ -145,12 +145,23 @@ def _listed(job: Job) -> dict[str, Any]:
 @_config
 @click.argument("accounts", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that are held, waiting or postponed.")
-def retry(path: Path, accounts: tuple[str, ...], everything: bool) -> None:
+@click.option("--moved", is_flag=True, help="Copy from the old server that the configuration names now.")
+def retry(path: Path, accounts: tuple[str, ...], everything: bool, moved: bool) -> None:
     """Run held, waiting or postponed copies again now."""
     if everything == bool(accounts):
         _fail(USAGE, "name accounts, or say --all")
+    if moved:
+        settings = _settings(path)
+        named = None if everything else accounts
+        count = _with_queue(path, lambda queue: queue.move(named, lambda name: _source_of(settings, name)))
+        _say_count(count, "moved to the old server that is configured now", ())
     count = _with_queue(path, lambda queue: queue.retry(None if everything else accounts))
     _say_count(count, "run again now", accounts)
+
+
+def _source_of(settings: Settings, domain_name: str) -> str | None:
+    domain = settings.domain(domain_name)
+    return str(domain.copy_endpoint) if domain is not None and domain.copies else None
 
 
 @cli.command()

@@ -99,7 +99,7 @@ class JobRunner:
 
     async def _run(self, job: Job, progress: ProgressListener, claimed: Claimed) -> Outcome:
         domain = self._domain(job)
-        source = _endpoint(job.source)
+        source = _current_endpoint(job, domain)
         await self._refuse_own_server(source)
         options = _options(domain, source)
         login = await self.logins.login_of(job.account, job.source)
@@ -214,6 +214,19 @@ def _sources(
     if not sources:
         raise HeldBack("admin_login has no password")
     return sources
+
+
+def _current_endpoint(job: Job, domain: DomainSettings) -> Endpoint:
+    """Where to copy from: the configuration may name another port or TLS by now, but not another server."""
+    source, now = _endpoint(job.source), domain.copy_endpoint
+    if source == now:
+        return source
+    if source.host.lower() != now.host.lower():
+        raise HeldBack(f"the configuration names {now} now; `migrator retry --moved {job.account}` copies from there")
+    if source.protocol != now.protocol and job.counts != Counts():
+        # what came by POP is not known by IMAP, and would come again
+        raise HeldBack(f"this copy began by {source.protocol} and cannot go on by {now.protocol}")
+    return now
 
 
 def _endpoint(text: str) -> Endpoint:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from migrator.ledger.logins import add_job, wipe
+from migrator.ledger.logins import add_job, server_of, wipe
 from migrator.ledger.store import Store
 from migrator.model import Claim, Counts, Job, Outlook, Phase, Worker
 from migrator.report import InboxIdentity
@@ -28,7 +28,11 @@ class Queue(Protocol):
     """Jobs, one for each account and old server. Times come from the queue's own clock."""
 
     async def add(self, account: str, domain: str, source: str) -> int:
-        """A job for this copy; its number. One that exists is left as it is, but a waiting one goes on."""
+        """The job for this account and old server (its host), made if there is none; its number.
+
+        One that exists is left as it is, but a waiting one goes on, and one that has copied nothing yet takes
+        the endpoint named now.
+        """
 
     async def claim(self, worker: Worker, *, lease: float, limits: Limits) -> Claim | None:
         """The job to run next, ours for `lease` seconds; None when there is none now.
@@ -66,8 +70,14 @@ class Queue(Protocol):
     async def hold_accounts(self, accounts: Sequence[str], reason: str) -> int:
         """Hold what is not done, taking it from its worker if it runs. How many."""
 
+    async def move(self, accounts: Sequence[str] | None, source_of: Callable[[str], str | None]) -> int:
+        """Point copies that are not done to the old server that `source_of(domain)` names now. How many.
+
+        Those that run stay, and those of an account that has a copy from that server already.
+        """
+
     async def identify(self, claim: Claim, identity: InboxIdentity) -> Job | None:
-        """Note which source INBOX this job reads; the other job that reads the same one, if there is one."""
+        """Note which source INBOX this job reads; another account's job that reads the same one, if there is one."""
 
     async def jobs(self, phase: Phase | None = None, limit: int = 1_000_000) -> list[Job]:
         """The jobs, oldest first."""
@@ -199,6 +209,21 @@ class LedgerQueue:
         change = "phase = 'held', reason = ?, fence = fence + 1, lease_until = 0, lease_worker = '', live_copied = 0"
         return await self._steer(change, (reason,), "phase <> 'done'", accounts)
 
+    async def move(self, accounts: Sequence[str] | None, source_of: Callable[[str], str | None]) -> int:
+        wanted = None if accounts is None else {account.lower() for account in accounts}
+
+        def work(connection: sqlite3.Connection) -> int:
+            rows = connection.execute(
+                "SELECT id, account, domain, server FROM jobs WHERE phase <> 'done' AND lease_until = 0"
+            ).fetchall()
+            return sum(
+                _move(connection, job_id, account, server, source)
+                for job_id, account, domain, server in rows
+                if (wanted is None or account in wanted) and (source := source_of(domain))
+            )
+
+        return await self._store.write(work)
+
     async def jobs(self, phase: Phase | None = None, limit: int = 1_000_000) -> list[Job]:
         now = self._clock()
         where = "WHERE phase = ?1" if phase else "WHERE ?1 IS NULL"
@@ -227,8 +252,8 @@ class LedgerQueue:
 
         def work(connection: sqlite3.Connection) -> Job | None:
             rows = connection.execute(
-                f"SELECT {_COLUMNS}, identity FROM jobs WHERE identity >= ? AND identity < ? AND id <> ?",  # noqa: S608 - a constant
-                (f"{identity.uidvalidity}\t", f"{identity.uidvalidity}\n", claim.job.id),
+                f"SELECT {_COLUMNS}, identity FROM jobs WHERE identity >= ? AND identity < ? AND account <> ?",  # noqa: S608 - a constant
+                (f"{identity.uidvalidity}\t", f"{identity.uidvalidity}\n", claim.job.account),
             )
             for row in rows:
                 if InboxIdentity.parse(row[-1]).same_as(identity):
@@ -274,6 +299,22 @@ def _end(
         ).rowcount
         == 1
     )
+
+
+def _move(connection: sqlite3.Connection, job_id: int, account: str, server: str, source: str) -> bool:
+    """Point one job and its login to `source`; False when it is there, or another copy of the account is."""
+    new = server_of(source)
+    if new == server:
+        return False
+    moved = connection.execute(
+        "UPDATE OR IGNORE jobs SET source = ?, server = ?, identity = NULL WHERE id = ?", (source, new, job_id)
+    ).rowcount
+    if moved:
+        connection.execute(
+            "UPDATE OR IGNORE logins SET source = ?, server = ? WHERE account = ? AND server = ?",
+            (source, new, account, server),
+        )
+    return bool(moved)
 
 
 def _next(connection: sqlite3.Connection, now: float, limits: Limits) -> int | None:

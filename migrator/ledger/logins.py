@@ -26,26 +26,33 @@ _UPSERT_ACCOUNT: Final = """
         verified_at = ?3, not_before = ?4, attempts = 0
     RETURNING adoption
 """
-# A new job, or one that waited for this login. A row comes back in these two cases only.
+# A new job, one that waited for this login, or one that has copied nothing yet and whose old server is now reached
+# another way. A row comes back in these cases only.
 _UPSERT_JOB: Final = """
     INSERT INTO jobs (account, domain, source, server, phase, created_at, not_before)
     VALUES (?1, ?2, ?3, ?4, 'pending', ?5, ?6)
-    ON CONFLICT (account, source) DO UPDATE SET phase = 'pending', not_before = ?6, attempts = 0, reason = ''
-        WHERE phase = 'waiting'
+    ON CONFLICT (account, server) DO UPDATE SET
+        phase = CASE phase WHEN 'waiting' THEN 'pending' ELSE phase END,
+        not_before = CASE phase WHEN 'waiting' THEN ?6 ELSE not_before END,
+        attempts = CASE phase WHEN 'waiting' THEN 0 ELSE attempts END,
+        reason = CASE phase WHEN 'waiting' THEN '' ELSE reason END,
+        source = CASE WHEN copied + live_copied + already = 0 THEN ?3 ELSE source END
+        WHERE phase = 'waiting' OR (source <> ?3 AND phase <> 'done' AND copied + live_copied + already = 0)
     RETURNING id
 """
 _UPSERT_LOGIN: Final = """
-    INSERT INTO logins (account, source, login, sealed, verified_at, exporting) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-    ON CONFLICT (account, source) DO UPDATE SET
-        login = ?3, sealed = ?4, verified_at = ?5, wiped_at = NULL,
-        exporting = CASE WHEN purged_at IS NULL THEN max(exporting, ?6) ELSE exporting END
+    INSERT INTO logins (account, server, source, login, sealed, verified_at, exporting)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (account, server) DO UPDATE SET
+        source = ?3, login = ?4, sealed = ?5, verified_at = ?6, wiped_at = NULL,
+        exporting = CASE WHEN purged_at IS NULL THEN max(exporting, ?7) ELSE exporting END
 """
 # What keeps a box: an open adoption, an open copy (or a kept one, for the final delta), an export.
 _WIPE: Final = """
     UPDATE logins SET sealed = NULL, wiped_at = ?2
     WHERE account = ?1 AND sealed IS NOT NULL AND NOT exporting
       AND NOT EXISTS (SELECT 1 FROM accounts WHERE accounts.account = ?1 AND adoption = 'adopting')
-      AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.account = logins.account AND jobs.source = logins.source
+      AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.account = logins.account AND jobs.server = logins.server
                       AND (phase <> 'done' OR ?3))
 """
 
@@ -63,7 +70,7 @@ def add_job(
     row = connection.execute(_UPSERT_JOB, values).fetchone()
     if row is not None:
         return row[0], True
-    row = connection.execute("SELECT id FROM jobs WHERE account = ? AND source = ?", (account, source)).fetchone()
+    row = connection.execute("SELECT id FROM jobs WHERE account = ? AND server = ?", (account, values[3])).fetchone()
     return row[0], False
 
 
@@ -173,13 +180,13 @@ class Logins:
         return await self._store.read(work)
 
     async def login_of(self, account: str, source: str) -> StoredLogin | None:
-        """The login that `account` used at `source`, or None."""
+        """The login that `account` used at the old server of `source`, or None."""
 
         def work(connection: sqlite3.Connection) -> StoredLogin | None:
             row = connection.execute(
                 "SELECT account, source, login, sealed, adoption, attempts FROM accounts JOIN logins USING (account)"
-                " WHERE account = ?1 AND source = ?2",
-                (account.lower(), source),
+                " WHERE account = ?1 AND server = ?2",
+                (account.lower(), server_of(source)),
             ).fetchone()
             return _stored(row) if row else None
 
@@ -203,6 +210,7 @@ def _submit(connection: sqlite3.Connection, login: VerifiedLogin, account: str, 
     row = connection.execute(_UPSERT_ACCOUNT, (account, login.domain.lower(), now, now + ADOPTION_GRACE)).fetchone()
     adoption = Adoption(row[0])
     adopted = adoption is Adoption.ADOPTED
+    server = server_of(login.source)
     job_id = None
     goes_on = False
     if login.wants_copy:
@@ -210,16 +218,17 @@ def _submit(connection: sqlite3.Connection, login: VerifiedLogin, account: str, 
         job_id, goes_on = add_job(
             connection, account, login.domain.lower(), login.source, now=now, not_before=not_before
         )
-    if not adopted or goes_on or (login.wants_export and not _is_known(connection, account, login.source)):
+    if not adopted or goes_on or (login.wants_export and not _is_known(connection, account, server)):
         connection.execute(
-            _UPSERT_LOGIN, (account, login.source, login.login, login.sealed or None, now, int(login.wants_export))
+            _UPSERT_LOGIN,
+            (account, server, login.source, login.login, login.sealed or None, now, int(login.wants_export)),
         )
     return Submitted(adoption, job_id)
 
 
-def _is_known(connection: sqlite3.Connection, account: str, source: str) -> bool:
+def _is_known(connection: sqlite3.Connection, account: str, server: str) -> bool:
     row = connection.execute(
-        "SELECT 1 FROM logins WHERE account = ? AND source = ? AND (exporting OR purged_at IS NOT NULL)",
-        (account, source),
+        "SELECT 1 FROM logins WHERE account = ? AND server = ? AND (exporting OR purged_at IS NOT NULL)",
+        (account, server),
     ).fetchone()
     return row is not None

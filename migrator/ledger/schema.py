@@ -34,14 +34,15 @@ _ACCOUNTS: Final = (
     """
     CREATE TABLE logins (
         account     TEXT NOT NULL REFERENCES accounts (account) ON DELETE CASCADE,
-        source      TEXT NOT NULL,              -- the old server, as an endpoint
+        server      TEXT NOT NULL,              -- the old server's host: another port or TLS is no other server
+        source      TEXT NOT NULL,              -- the endpoint
         login       BLOB NOT NULL,
         sealed      BLOB,
         verified_at REAL NOT NULL,
         wiped_at    REAL,
         exporting   INTEGER NOT NULL DEFAULT 0, -- 1: the row belongs to the export, until it is purged
         purged_at   REAL,
-        PRIMARY KEY (account, source)
+        PRIMARY KEY (account, server)
     ) WITHOUT ROWID
     """,
     "CREATE INDEX logins_to_export ON logins (source, account) WHERE exporting",
@@ -58,7 +59,7 @@ _ACCOUNTS: Final = (
 )
 
 _JOBS: Final = (
-    # One copy for one account from one old server. A job that runs is PENDING with a lease.
+    # One copy for one account from one old server's host. A job that runs is PENDING with a lease.
     """
     CREATE TABLE jobs (
         id            INTEGER PRIMARY KEY,
@@ -91,28 +92,12 @@ _JOBS: Final = (
         unexplained   INTEGER NOT NULL DEFAULT 0,
         report        TEXT NOT NULL DEFAULT '',    -- of the last attempt that ended, JSON
         identity      TEXT,                        -- of the source INBOX: two accounts must not copy one mailbox
-        UNIQUE (account, source)
+        UNIQUE (account, server)
     )
     """,
     "CREATE INDEX jobs_due ON jobs (phase, server, not_before)",
     "CREATE INDEX jobs_running ON jobs (server, lease_until) WHERE lease_until > 0",
     "CREATE INDEX jobs_by_identity ON jobs (identity) WHERE identity IS NOT NULL",
-)
-
-_ANSWERS: Final = (
-    # What probes found out about addresses; `forget` removes it.
-    """
-    CREATE TABLE answers (
-        address     TEXT PRIMARY KEY,
-        domain      TEXT NOT NULL,
-        verdict     TEXT NOT NULL,
-        reason      TEXT NOT NULL,
-        asked_at    REAL NOT NULL,
-        fresh_until REAL NOT NULL,               -- asked again in the background after this
-        valid_until REAL NOT NULL
-    ) WITHOUT ROWID
-    """,
-    "CREATE INDEX answers_by_end ON answers (valid_until)",
 )
 
 
@@ -128,7 +113,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     if found > VERSION:
         raise SetupTrouble(f"the ledger has version {found}, of a newer program; this one knows up to {VERSION}")
     if found == 0:
-        for statement in (*_ACCOUNTS, *_JOBS, *_ANSWERS, *_marks()):
+        for statement in (*_ACCOUNTS, *_JOBS, *_marks()):
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 

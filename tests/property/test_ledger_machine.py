@@ -30,7 +30,7 @@ from migrator.ledger.exports import Exports
 from migrator.ledger.jobs import BUGS_LIMIT, LedgerQueue
 from migrator.ledger.logins import ADOPTION_GRACE, Logins, server_of
 from migrator.ledger.store import Store
-from migrator.model import Adoption, Claim, Counts, Phase, VerifiedLogin, Worker
+from migrator.model import Adoption, Claim, Counts, Job, Phase, VerifiedLogin, Worker
 
 LEASE = 60.0
 LIMIT = 2
@@ -39,6 +39,11 @@ ENDINGS = ["finish", "finish", "postpone", "wait", "hold", "fail", "release"]
 SOURCES = ("imap://old:143", "pop3://OLD:110", "imap://other:143")
 accounts = st.sampled_from([f"u{n}@example.com" for n in range(4)])
 sources = st.sampled_from(SOURCES)
+
+
+def key_of(job: Job) -> tuple[str, str]:
+    """An account has one copy from one old server, whatever port or protocol leads there."""
+    return job.account, server_of(job.source)
 
 
 @dataclass
@@ -52,6 +57,8 @@ class ModelJob:
     fence: int = 0
     lease_until: float = 0.0
     losses: int = 0
+    source: str = ""
+    copied: bool = False
 
 
 @dataclass
@@ -116,16 +123,20 @@ class LedgerMachine(RuleBasedStateMachine):
         self.count += 1
         sealed = b"box %d" % self.count
         self.run(self.logins.submit(VerifiedLogin(account, "example.com", source, b"login", sealed, after)))
-        model, key = self.model, (account, source)
+        model, key = self.model, (account, server_of(source))
         adopted = model.adoption.get(account) is Adoption.ADOPTED
         if not adopted:
             model.adoption[account] = Adoption.ADOPTING
         fresh = False
         if "copy" in after:
             job = model.jobs.get(key)
-            fresh = job is None or job.phase is Phase.WAITING
+            released = job is None or job.phase is Phase.WAITING
+            # another way to the old server, before anything was copied: the login is taken over as well
+            turned = job is not None and job.source != source and job.phase is not Phase.DONE and not job.copied
+            fresh = released or turned
             job = model.jobs.setdefault(key, ModelJob())
-            if fresh:
+            job.source = source if (released or turned) and not job.copied else job.source
+            if released:
                 job.phase, job.attempts = Phase.PENDING, 0
                 job.not_before = 0.0 if adopted else self.now + ADOPTION_GRACE
         before = model.logins.get(key)
@@ -180,12 +191,12 @@ class LedgerMachine(RuleBasedStateMachine):
         busy = {account for account, _ in running}
 
         def may_run(key: tuple[str, str], job: ModelJob) -> bool:
-            room = sum(server_of(source) == server_of(key[1]) for _, source in running) < LIMIT
+            room = sum(server == key[1] for _, server in running) < LIMIT
             due = job.phase is Phase.PENDING and job.not_before <= self.now and job.lease_until <= self.now
             return due and room and key[0] not in busy
 
         possible = [key for key, job in self.model.jobs.items() if may_run(key, job)]
-        key = (found.job.account, found.job.source) if found else None
+        key = key_of(found.job) if found else None
         for candidate in [key for key in possible if self.model.jobs[key].losses >= LOSSES_FORGIVEN]:
             if candidate != key and self.was_given_a_pause(candidate):
                 possible.remove(candidate)
@@ -202,7 +213,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def was_given_a_pause(self, key: tuple[str, str]) -> bool:
         """Whether the claim just made has put off a job whose workers die; then the model follows."""
         job = self.model.jobs[key]
-        (found,) = [found for found in self.run(self.queue.jobs()) if (found.account, found.source) == key]
+        (found,) = [found for found in self.run(self.queue.jobs()) if key_of(found) == key]
         if found.losses == job.losses:
             return False
         assert job.lease_until > 0
@@ -214,7 +225,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The job of `claim` if it is still its holder's, expired or not."""
         if claim is None:
             return None
-        job = self.model.jobs[claim.job.account, claim.job.source]
+        job = self.model.jobs[key_of(claim.job)]
         return job if job.fence == claim.fence and job.lease_until > 0 else None
 
     @rule(ending=st.sampled_from(ENDINGS), name=st.sampled_from("abc"))
@@ -236,7 +247,7 @@ class LedgerMachine(RuleBasedStateMachine):
         kept = self.run(self.queue.renew(claim, lease=LEASE, copied=1, bytes=1))
         assert kept == (job is not None and job.lease_until > self.now)
         if kept and job is not None:
-            job.lease_until, job.losses = self.now + LEASE, 0
+            job.lease_until, job.losses, job.copied = self.now + LEASE, 0, True
 
     @rule(claim=consumes(claims), ending=st.sampled_from(ENDINGS))
     def end(self, claim: Claim | None, ending: str) -> None:
@@ -278,7 +289,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Its leases are free at once for the others of this machine."""
         held = self.run(self.queue.jobs())
         freed = self.run(self.queue.take_back(Worker("d", "here", "d"), lambda process: process != name))
-        mine = [(job.account, job.source) for job in held if job.running and job.worker == name]
+        mine = [key_of(job) for job in held if job.running and job.worker == name]
         assert freed == len(mine)
         for key in mine:
             self.model.jobs[key].lease_until = self.now
@@ -331,8 +342,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def jobs_are_as_they_should_be(self) -> None:
         jobs = self.run(self.queue.jobs())
-        assert {(job.account, job.source): (job.phase, job.running) for job in jobs} == {
-            key: (job.phase, job.lease_until > self.now) for key, job in self.model.jobs.items()
+        assert {key_of(job): (job.phase, job.running, job.source) for job in jobs} == {
+            key: (job.phase, job.lease_until > self.now, job.source) for key, job in self.model.jobs.items()
         }
         running = [job for job in jobs if job.running]
         assert len({job.account for job in running}) == len(running)
@@ -341,12 +352,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def passwords_are_kept_exactly_as_long_as_needed(self) -> None:
-        for (account, source), login in self.model.logins.items():
-            found = self.run(self.logins.login_of(account, source))
+        for (account, server), login in self.model.logins.items():
+            found = self.run(self.logins.login_of(account, f"imap://{server}:143"))
             assert found is not None
             assert found.sealed == login.sealed
             assert found.adoption is self.model.adoption[account]
-        rows = {(row.account, row.source) for row in self.run(self.exports.rows())}
+        rows = {(row.account, server_of(row.source)) for row in self.run(self.exports.rows())}
         assert rows == {key for key, login in self.model.logins.items() if login.exporting}
 
 

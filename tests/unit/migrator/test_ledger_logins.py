@@ -110,6 +110,24 @@ async def test_two_old_servers_are_two_copies_with_their_own_passwords(logins: L
     assert await sealed(logins, other.source) == b"box other"
 
 
+async def test_the_old_server_on_another_port_is_the_same_one(logins: Logins, store: Store, queue: LedgerQueue) -> None:
+    await logins.submit(LOGIN)
+    await logins.submit(replace(LOGIN, source="imaps://old.example.com:993", sealed=b"box 2"))
+    assert await tables(store) == {"accounts": 1, "logins": 1, "jobs": 1}
+    assert [job.source for job in await queue.jobs()] == ["imaps://old.example.com:993"]
+    assert await sealed(logins) == b"box 2"
+
+
+async def test_a_moved_copy_takes_its_password_along(logins: Logins, queue: LedgerQueue) -> None:
+    await logins.submit(LOGIN)
+    await logins.adopted("ann@example.com")
+    assert await queue.move(["Ann@example.com"], lambda _domain: "imap://renamed:143") == 1
+    (job,) = await queue.jobs()
+    assert await sealed(logins, job.source) == b"box 1"
+    await finish_copy(queue)
+    assert await sealed(logins, job.source) is None
+
+
 async def test_two_domains_are_two_accounts(logins: Logins, store: Store) -> None:
     await logins.submit(LOGIN)
     await logins.submit(replace(LOGIN, account="ann@example.org", domain="example.org"))

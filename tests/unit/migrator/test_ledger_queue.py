@@ -73,6 +73,39 @@ async def test_adding_twice_is_adding_once(queue: Queue) -> None:
     assert len(await queue.jobs()) == 1
 
 
+async def test_another_port_of_the_old_server_is_no_other_copy(queue: Queue) -> None:
+    first = await queue.add("a@example.com", "example.com", OLD)
+    assert await queue.add("a@example.com", "example.com", "imaps://Old.Example.com:993") == first
+    assert (await only(queue)).source == "imaps://Old.Example.com:993"
+    assert (await only(queue)).phase is Phase.PENDING
+
+
+async def test_a_copy_that_has_begun_keeps_its_endpoint(queue: Queue) -> None:
+    await add(queue, "a")
+    await queue.postpone(await claimed(queue), 10, "busy", COUNTS)
+    await add(queue, "a", source="imaps://old.example.com:993")
+    job = await only(queue)
+    assert (job.source, job.attempts, job.reason) == (OLD, 1, "busy")
+
+
+async def test_copies_move_with_the_old_server(queue: Queue) -> None:
+    await add(queue, "a", "b", "c", "d")
+    new = "imaps://new-name.example.com:993"
+    await queue.finish(await claimed(queue), COUNTS)
+    running = await claimed(queue)
+    await add(queue, "c", source=new)
+    assert await queue.move(None, lambda _domain: new) == 1
+    assert await queue.move(["d@example.com"], lambda _domain: new) == 0
+    assert [(job.account[0], job.source == new) for job in await queue.jobs()] == [
+        ("a", False),
+        ("b", False),
+        ("c", False),
+        ("d", True),
+        ("c", True),
+    ]
+    assert await queue.finish(running, COUNTS)
+
+
 async def test_the_oldest_job_comes_first_and_each_only_once(queue: Queue) -> None:
     await add(queue, "a", "b", "c")
     names = [(await claimed(queue)).job.account[0] for _ in range(3)]
@@ -380,6 +413,15 @@ async def test_mailboxes_of_one_uidvalidity_are_not_the_same_for_that(queue: Que
     assert await queue.identify(await claimed(queue), InboxIdentity(1, tuple(f"{n} 5 5" for n in range(9)))) is None
     assert await queue.identify(await claimed(queue), InboxIdentity(11, MESSAGES)) is None
     assert await queue.identify(await claimed(queue), InboxIdentity(1, ())) is None
+
+
+async def test_two_old_servers_of_one_account_are_no_second_account(queue: Queue) -> None:
+    await add(queue, "a")
+    await add(queue, "a", source="imap://old-alias.example.com:143")
+    first = await claimed(queue)
+    assert await queue.identify(first, InboxIdentity(7, MESSAGES)) is None
+    await queue.finish(first, COUNTS)
+    assert await queue.identify(await claimed(queue), InboxIdentity(7, MESSAGES)) is None
 
 
 async def test_an_account_finds_itself_neither_again_nor_in_the_way(queue: Queue, clock: Clock) -> None:

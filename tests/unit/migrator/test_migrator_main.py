@@ -130,6 +130,16 @@ def test_retry_of_some_or_of_all(filled: Path, capsys: pytest.CaptureFixture[str
     assert run("retry", "--config", filled, "nobody@example.com") == 1
 
 
+def test_retry_takes_copies_along_when_the_old_server_has_another_name(
+    filled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("retry", "--config", filled, "--moved", "b@example.com") == 0
+    assert "1 copy moved" in capsys.readouterr().out
+    assert run("jobs", "--config", filled, "--json", "--phase", "pending") == 0
+    sources = {job["account"]: job["source"] for job in json.loads(capsys.readouterr().out)}
+    assert sources == {"b@example.com": "imap://127.0.0.1:1", "d@example.com": "imap://old:143"}
+
+
 @pytest.mark.parametrize("arguments", [[], ["--all", "a@example.com"]])
 def test_retry_wants_names_or_all(filled: Path, arguments: list[str]) -> None:
     assert run("retry", "--config", filled, *arguments) == 64

@@ -16,7 +16,7 @@ from extauth.sandbox.world import DomainPlan, Sandbox
 from migrator.config import load_settings
 from migrator.copy_job import JobRunner
 from migrator.ledger.jobs import LedgerQueue
-from migrator.ledger.logins import Logins
+from migrator.ledger.logins import Logins, server_of
 from migrator.ledger.store import Store
 from migrator.model import Adoption, Job, Outlook, Phase, VerifiedLogin
 from migrator.processes import this_worker
@@ -291,16 +291,60 @@ async def test_two_accounts_with_one_mailbox_are_copied_once_and_the_second_is_h
 async def test_an_old_server_that_is_communigate_itself_is_held() -> None:
     async with world() as (sandbox, ledger):
         (user,) = sandbox.users
-        sandbox.old.imap.listener.port  # noqa: B018  # it listens; but the configuration names CommuniGate's port
+        text = sandbox.config_text().replace(f":{sandbox.old.imap.port}", f":{sandbox.communigate.imap.port}")
+        sandbox.config_path.write_text(text.replace("127.0.0.1", "localhost", 1))
         ledger.settings = load_settings(sandbox.config_path, {})
         await ledger.log_in(user)
-        own = f"imap://localhost:{sandbox.communigate.imap.port}"
-        await ledger.store.write(lambda c: c.execute("UPDATE logins SET source = ?", (own,)) and None)
-        await ledger.store.write(lambda c: c.execute("UPDATE jobs SET source = ?", (own,)) and None)
         await ledger.work()
         job = await ledger.job(user)
         assert job.phase is Phase.HELD
         assert "CommuniGate itself" in job.reason
+
+
+async def begin_at(ledger: Ledger, source: str) -> None:
+    """As if the login had come when the configuration still named `source`."""
+    host = server_of(source)
+    for table in ("jobs", "logins"):
+        await ledger.store.write(
+            lambda c, t=table: c.execute(f"UPDATE {t} SET source = ?, server = ?", (source, host)) and None
+        )
+
+
+async def test_a_corrected_port_is_followed() -> None:
+    async with world() as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        await begin_at(ledger, "imaps://127.0.0.1:1")
+        assert (await ledger.work()).done == 1
+        assert ledger.arrived(user)
+
+
+async def test_another_old_server_is_not_taken_without_a_word_from_a_person() -> None:
+    async with world() as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        await begin_at(ledger, "imap://elsewhere.test:143")
+        await ledger.work()
+        job = await ledger.job(user)
+        assert job.phase is Phase.HELD
+        assert f"migrator retry --moved {user.address}" in job.reason
+        source = f"imap://127.0.0.1:{sandbox.old.imap.port}"
+        assert await ledger.queue.move([user.address], lambda _domain: source) == 1
+        await ledger.queue.retry([user.address])
+        assert (await ledger.work()).done == 1
+        assert ledger.arrived(user)
+
+
+async def test_a_copy_begun_by_pop_does_not_go_on_by_imap() -> None:
+    async with world() as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        await begin_at(ledger, f"pop3://127.0.0.1:{sandbox.old.pop.port}")
+        await ledger.store.write(lambda c: c.execute("UPDATE jobs SET copied = 1") and None)
+        await ledger.work()
+        job = await ledger.job(user)
+        assert job.phase is Phase.HELD
+        assert "began by pop3" in job.reason
 
 
 async def test_options_that_cannot_be_used_hold_the_copy() -> None:
