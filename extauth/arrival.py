@@ -73,7 +73,8 @@ class Arrival:
             return await self._refuse_unless_here(address, answer.reason, deadline)
         if answer.verdict is not Verdict.YES:
             return self._later(domain, answer)
-        self._notices.over(f"server {domain.smtp}", f"{domain.smtp} answers again")
+        if self._notices.troubled:
+            self._notices.over(f"server {domain.smtp}", f"{domain.smtp} answers again")
         return await self._accepted(address, domain, deadline)
 
     async def ask_only(self, address: str, domain: DomainSettings, reason: str, deadline: float) -> Reply:

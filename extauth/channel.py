@@ -113,12 +113,15 @@ class ReplyWriter:
         self._thread: threading.Thread | None = None
         self._poll = select.poll()
         self._socket: socket.socket | None = None
+        self._own = -1  # the same pipe, opened anew so that its writes never wait
         self.broken = False
         self.dropped = 0
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISSOCK(mode):
                 self._socket = socket.socket(fileno=os.dup(descriptor))
+            elif stat.S_ISFIFO(mode):
+                self._own = _open_anew(descriptor)
             self._poll.register(descriptor, select.POLLOUT)
         except OSError:
             self.broken = True
@@ -155,6 +158,8 @@ class ReplyWriter:
         try:
             if self._socket is not None:
                 return line[self._socket.send(line, socket.MSG_DONTWAIT) :]
+            if self._own >= 0:
+                return line[os.write(self._own, line) :]
             # POLLOUT on a pipe promises room for PIPE_BUF bytes, which no reply line exceeds
             if not self._poll.poll(0):
                 return line
@@ -189,3 +194,14 @@ class ReplyWriter:
                     self._poll.poll(1000)
             except OSError:
                 self.broken = True
+
+
+def _open_anew(descriptor: int) -> int:
+    """The pipe behind `descriptor` as a second open file, so that only ours is non-blocking; -1 where that is refused.
+
+    The descriptor itself stays as it was: its flags are shared with whoever gave it to us.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return -1

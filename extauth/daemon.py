@@ -49,6 +49,8 @@ _DEFAULT_INTERFACE: Final = 7  # while there is no configuration
 _WARM_UP: Final = 0.3  # seconds after the start: what only NEW and VRFY need is loaded when the first reply is out
 _UNUSABLE: Final = "the helper's configuration cannot be used; see the log"
 _SHOWN: Final = 200  # characters of a name that the log shows: a real one has 128 and its domain
+_LOOK: Final = 2.0  # seconds between looks at the configuration's files while nothing is asked
+_LOG_PAUSE: Final = 0.05  # seconds that ordinary log lines wait for each other: one write for many
 _FLUSH: Final = 2.0  # seconds at the end for a reader that takes the last replies slowly
 
 
@@ -100,6 +102,7 @@ class Daemon:
         self._make_service = make_service
         self._service: Answering | None = None
         self._warm_up: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._inbox: deque[Line] = deque()
         self._bytes_in = 0  # counted by the reader's thread alone
@@ -120,12 +123,28 @@ class Daemon:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
             loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        self._live.load()
-        self._apply_settings()
-        self._reader.start()
-        reason = await self._stopped
-        await self._drain(reason)
+        self._log_file.defer = self._flush_soon
+        try:
+            self._live.load()
+            self._apply_settings()
+            self._reader.start()
+            self._look_at_files()
+            await self._drain(await self._stopped)
+        finally:
+            if self._looking is not None:
+                self._looking.cancel()
+            self._log_file.defer = None
+            self._log_file.flush()
         return 0
+
+    def _look_at_files(self) -> None:
+        """Take up a configuration that changed while nobody asked anything."""
+        if self._live.refresh(time.monotonic()):
+            self._apply_settings()
+        self._looking = self._loop.call_later(_LOOK, self._look_at_files)
+
+    def _flush_soon(self) -> None:
+        self._loop.call_later(_LOG_PAUSE, self._log_file.flush)
 
     # -- input ---------------------------------------------------------------------------------------------------------
 

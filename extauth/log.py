@@ -12,6 +12,7 @@ import contextlib
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +36,9 @@ class LogFile:
 
     def __init__(self) -> None:
         self._descriptor = -1
+        self._gathered: list[bytes] = []
         self.path: Path | None = None
+        self.defer: Callable[[], object] | None = None  # calls `flush` in a moment; without it every line is a write
 
     @property
     def descriptor(self) -> int:
@@ -50,13 +53,16 @@ class LogFile:
         try:
             shared = stat.S_IMODE(os.stat(path.parent).st_mode) & 0o020
             descriptor = os.open(
-                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640 if shared else 0o600
+                path,
+                os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK,
+                0o640 if shared else 0o600,
             )
         except OSError as error:
             return f"cannot open the log {path}: {error.strerror}"
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) and not stat.S_ISCHR(os.fstat(descriptor).st_mode):
             os.close(descriptor)  # a FIFO nobody reads would block the helper
             return f"cannot open the log {path}: not a file"
+        self.flush()
         before, self._descriptor, self.path = self._descriptor, descriptor, path
         if before >= 0:
             os.close(before)
@@ -76,11 +82,20 @@ class LogFile:
     def _cover_stderr(self) -> None:
         os.dup2(self._descriptor, STDERR)
 
-    def write(self, line: bytes) -> None:
-        """One whole line as one write; a full disk loses the line, not the helper."""
-        if self._descriptor >= 0:
+    def write(self, line: bytes, *, at_once: bool = True) -> None:
+        """Write a whole line, with those gathered before it. Others than `at_once` wait a moment for more."""
+        self._gathered.append(line)
+        if at_once or self.defer is None:
+            self.flush()
+        elif len(self._gathered) == 1:
+            self.defer()
+
+    def flush(self) -> None:
+        """Write what was gathered; a full disk loses lines, not the helper."""
+        gathered, self._gathered = self._gathered, []
+        if gathered and self._descriptor >= 0:
             with contextlib.suppress(OSError):
-                os.write(self._descriptor, line)
+                os.write(self._descriptor, b"".join(gathered))
 
 
 class _LineLogger:
@@ -92,7 +107,10 @@ class _LineLogger:
     def msg(self, line: bytes) -> None:
         self._file.write(line + b"\n")
 
-    debug = info = warning = error = critical = exception = fatal = warn = log = msg
+    def info(self, line: bytes) -> None:
+        self._file.write(line + b"\n", at_once=False)
+
+    warning = error = critical = exception = fatal = warn = log = msg
 
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=repr)  # a Secret's repr is Secret(***)

@@ -26,6 +26,7 @@ from wire.secret import Secret
 
 _ADOPTION: Final = 5.0  # seconds for six CLI commands; after that the user is let in and the worker goes on
 _RIGHTS: Final = 3.0  # seconds for one
+_GATHER: Final = 0.02  # seconds: the notes of so long share a commit, and nobody waits for them
 _AT_LEAST: Final = 0.25  # seconds for one, however late it is
 
 
@@ -51,7 +52,7 @@ class Login:
         self._verifier = verifier
         self._under_way = under_way
         self._locks = AccountLocks(settings.state.directory / "adoption.lock")
-        self._adopter = Adopter(
+        self._adopter = _Adopter(
             cli,
             protected=communigate.protected,
             admin_login=communigate.login,
@@ -60,7 +61,9 @@ class Login:
         )
         self._sealer: Sealer | None = None
         self._knows_rights = True
-        self._after: set[asyncio.Task[None]] = set()
+        self._ending = False
+        self._to_note: list[tuple[str, AdoptionResult]] = []
+        self._notes: asyncio.Task[None] | None = None
 
     async def check(
         self,
@@ -80,19 +83,22 @@ class Login:
             return Refuse(answer.reason)
         if answer.verdict is not Verdict.YES:
             return self._later(domain, answer)
-        self._notices.over(f"server {domain.verify_endpoint}", f"{domain.verify_endpoint} answers again")
+        if self._notices.troubled:
+            self._notices.over(f"server {domain.verify_endpoint}", f"{domain.verify_endpoint} answers again")
         if await self._has_rights(address, turn_by):
             self._notices.alarm(f"rights {address}", f"{address} has access rights and is never moved")
             return Refuse("an account with access rights is never checked at the old server")
         flight.early = Ok()
         if await self._submit(address, domain, password):
             return await self._adopt(address, password)
+        self._adopter.cleared.discard(address)
         return Ok()
 
     async def finish(self, timeout: float) -> None:
         """Wait for the notes in the ledger that nobody waits for; then let go of the locks."""
-        if self._after:
-            await asyncio.wait(tuple(self._after), timeout=timeout)
+        self._ending = True
+        if self._notes is not None:
+            await asyncio.wait({self._notes}, timeout=timeout)
         self._locks.close()
 
     def _later(self, domain: DomainSettings, answer: Answer) -> Retry:
@@ -104,11 +110,15 @@ class Login:
         """Whether `address` is an administrator here. Unknown counts as no: adoption looks again before it acts."""
         if not self._knows_rights:
             return False
+        self._adopter.cleared.discard(address)
         try:
             now = asyncio.get_running_loop().time()
             # in time for the waiters' deadline: a CLI that hangs must not turn a right password into a FAILURE
             deadline = min(now + _RIGHTS, max(now + _AT_LEAST, by - _AT_LEAST))
-            return bool(await self._cli.get_account_rights(address, deadline=deadline))
+            rights = await self._cli.get_account_rights(address, deadline=deadline)
+            if not rights:
+                self._adopter.cleared.add(address)
+            return bool(rights)
         except UnknownCommand:
             self._knows_rights = False
         except Trouble as trouble:
@@ -141,15 +151,23 @@ class Login:
     async def _adopt(self, address: str, password: Secret) -> Reply:
         deadline = asyncio.get_running_loop().time() + _ADOPTION
         result = await self._adopter.adopt(address, password, deadline=deadline)
-        task = asyncio.get_running_loop().create_task(self._note(address, result))
-        self._after.add(task)
-        task.add_done_callback(self._after.discard)
+        self._to_note.append((address, result))
+        if self._notes is None:
+            self._notes = asyncio.get_running_loop().create_task(self._write_notes())
         if result.outcome is AdoptionOutcome.PROTECTED:
             return Refuse("an account with access rights is never checked at the old server")
         return Ok()
 
+    async def _write_notes(self) -> None:
+        """Write down what has gathered in a moment: one commit for many. If it is lost, the worker finds out again."""
+        while self._to_note:
+            await asyncio.sleep(0 if self._ending else _GATHER)
+            notes, self._to_note = self._to_note, []
+            await asyncio.gather(*(self._note(address, result) for address, result in notes))
+        self._notes = None
+
     async def _note(self, address: str, result: AdoptionResult) -> None:
-        """Write down how the adoption went. If this is lost, the worker finds out again."""
+        """Write down how one adoption went."""
         try:
             if result.confirmed:
                 await self._logins.adopted(address)
@@ -161,3 +179,17 @@ class Login:
                 await self._logins.adoption_refused(address, result.reason)
         except Trouble as trouble:
             self._log.warning("the ledger does not take a note", account=address, reason=str(trouble))
+
+
+class _Adopter(Adopter):
+    """The adopter of the worker, which need not ask again for the access rights that were asked for a moment ago."""
+
+    def __init__(self, cli: Cli, *, protected: frozenset[str], admin_login: str, main_domain: str, locks: AccountLocks):
+        super().__init__(cli, protected=protected, admin_login=admin_login, main_domain=main_domain, locks=locks)
+        self.cleared: set[str] = set()  # accounts without access rights; each counts for one adoption
+
+    async def _rights(self, address: str, deadline: float) -> list[str]:
+        if address in self.cleared:
+            self.cleared.discard(address)
+            return []
+        return await super()._rights(address, deadline)

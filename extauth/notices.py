@@ -24,6 +24,11 @@ class Notices:
         self._clock = clock
         self._said: OrderedDict[str, float] = OrderedDict()
 
+    @property
+    def troubled(self) -> bool:
+        """Whether some trouble was said that has not been declared over."""
+        return bool(self._said)
+
     def announce(self, text: str, **details: object) -> None:
         """A change of state."""
         self._say(text)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import random
 
 from extauth.guard import OwnServers, UnderWay
 from extauth.places import Places
@@ -27,6 +29,7 @@ class Verifier:
         self._own = own
         self._under_way = under_way
         self._places: dict[tuple[Endpoint, int], Places] = {}
+        self._tags = random.Random(os.urandom(16))  # noqa: S311 - no key: a tag must only differ from connection to connection
 
     async def check_password(
         self, domain: DomainSettings, address: str, password: Secret, *, turn_by: float, deadline: float
@@ -44,6 +47,10 @@ class Verifier:
         except Permanent as trouble:
             return Answer(Verdict.LATER, str(trouble), Scope.SETUP if trouble.scope is Scope.SETUP else Scope.SERVER)
 
+    def _tag_prefix(self) -> bytes:
+        """Not to be guessed, so that no reply sent before the command can carry its tag."""
+        return b"x%06x" % self._tags.getrandbits(24)
+
     def _places_of(self, domain: DomainSettings, endpoint: Endpoint) -> Places:
         key = (endpoint, domain.max_connections)
         places = self._places.get(key)
@@ -60,14 +67,11 @@ class Verifier:
     async def _by_imap(
         self, endpoint: Endpoint, domain: DomainSettings, address: str, password: Secret, deadline: float
     ) -> Answer:
-        client = await ImapClient.connect(endpoint, domain.tls, deadline=deadline)
+        client = await ImapClient.connect(endpoint, domain.tls, deadline=deadline, tag_prefix=self._tag_prefix())
         try:
             if loop := await self._refuse_own(endpoint, client.stream.peer):
                 return loop
-            answer = await client.login(domain.source_login(address), password, refresh_capabilities=False)
-            if answer.verdict is Verdict.YES:
-                await client.logout()
-            return answer
+            return await client.login(domain.source_login(address), password, refresh_capabilities=False)
         finally:
             client.close()
 
