@@ -67,7 +67,7 @@ def classify_login(line: bytes, *, hide: Sequence[bytes] = ()) -> Answer:
         return Answer(Verdict.YES, reason)
     if _NO_TLS.search(reply.sentence):
         return Answer(Verdict.LATER, reason, Scope.SETUP)
-    if reply.code == "AUTH" or (not reply.code and not means_busy(reply.sentence)):
+    if reply.code in ("", "AUTH") and not means_busy(reply.text):
         return Answer(Verdict.NO, reason)
     return Answer(Verdict.LATER, reason, Scope.USER if reply.code in _USER_CODES or not reply.code else Scope.SERVER)
 
