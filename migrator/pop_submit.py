@@ -20,7 +20,7 @@ from migrator.report import CopyInterrupted, MailboxReport, Progress, RefusedMes
 from migrator.session import Surroundings
 from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore
 from wire.endpoint import Endpoint, TlsPolicy
-from wire.outcome import MessageRefused, Temporary
+from wire.outcome import MessageRefused, Temporary, Trouble
 from wire.smtp import DeliveryUnclear, SmtpClient
 
 _RESTS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds after each 4xx in a row: a limit on incoming mail slows us
@@ -144,8 +144,11 @@ class _Submitting:
             return
         except DeliveryUnclear:
             raise  # the intent stays: the next run sends it again and says so
-        except Temporary:
-            await self._record(UidlChange(settled=dict(self.results), dropped=[key]))
+        except Trouble:  # it was not accepted, for certain: what stood before the intent stands again
+            if before is None:
+                await self._record(UidlChange(settled=dict(self.results), dropped=[key]))
+            else:
+                await self._record(UidlChange(settled={**self.results, key: before}))
             raise
         self.results[key] = self._mark(UidlState.COPIED, message)
         self.report.copied += 1

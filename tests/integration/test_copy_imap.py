@@ -146,9 +146,9 @@ async def test_mailboxes_of_every_kind(old: Dovecot, new: Dovecot, tmp_path: Pat
     report = await account.copy()
     assert (report.problems, report.unexplained, report.total("copied")) == ([], 0, len(messages))
     places = {box.source: box.target for box in report.mailboxes}
-    for name in names:
+    for name, becomes in names.items():
         if name.lower() != "work":
-            assert places[name] == names[name]
+            assert places[name] == becomes
     assert len({places[name].lower() for name in ("work", "Work", "WORK")}) == 3
     with account.at_new() as raw:
         for number, name in enumerate(names):
