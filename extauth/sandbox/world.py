@@ -139,9 +139,9 @@ class Sandbox:
         """The ledger."""
         return self.directory / "state" / "state.db"
 
-    def log_files(self) -> list[Path]:
-        """Every file that is not a key, a secret or the ledger: what a person may read."""
-        return sorted(p for p in self.directory.rglob("*.log*") if p.is_file())
+    def written_files(self) -> list[Path]:
+        """Every file there is: logs, the ledger, configuration and keys. No user's password may be in one."""
+        return sorted(path for path in self.directory.rglob("*") if path.is_file())
 
     def config_text(self) -> str:
         """The configuration of this world as TOML."""
