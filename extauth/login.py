@@ -78,7 +78,9 @@ class Login:
     ) -> Reply:
         """The whole of a VRFY. Sets `flight.early` as soon as the answer cannot become another."""
         with self._under_way.asking(address):
-            answer = await self._verifier.check_password(domain, address, password, turn_by=turn_by, deadline=deadline)
+            answer = await self._verifier.check_password(
+                domain, address, password, client=client, turn_by=turn_by, deadline=deadline
+            )
         if answer.verdict is Verdict.NO:
             return Refuse(answer.reason)
         if answer.verdict is not Verdict.YES:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import random
+from typing import NamedTuple
 
 from extauth.guard import OwnServers, UnderWay
 from extauth.places import Places
@@ -20,6 +21,17 @@ from wire.imap.client import ImapClient
 from wire.outcome import Answer, Permanent, Scope, Temporary, Verdict
 from wire.pop3 import Pop3Client
 from wire.secret import Secret
+
+
+class _Attempt(NamedTuple):
+    """One login to be tried; `forwarded` is the client's address where the old server is told it."""
+
+    endpoint: Endpoint
+    domain: DomainSettings
+    login: bytes
+    password: Secret
+    forwarded: str
+    deadline: float
 
 
 class Verifier:
@@ -32,16 +44,25 @@ class Verifier:
         self._tags = random.Random(os.urandom(16))  # noqa: S311 - no key: a tag must only differ from connection to connection
 
     async def check_password(
-        self, domain: DomainSettings, address: str, password: Secret, *, turn_by: float, deadline: float
+        self,
+        domain: DomainSettings,
+        address: str,
+        password: Secret,
+        *,
+        client: str = "",
+        turn_by: float,
+        deadline: float,
     ) -> Answer:
         """The old server's word on `password`. Waits for a connection's turn until `turn_by`, for the rest until
-        `deadline`. Never raises for what a server does."""
+        `deadline`. Tells the server the `client`'s address where `forward_ip` is set. Never raises for what a server
+        does."""
         endpoint = domain.verify_endpoint
+        attempt = _Attempt(
+            endpoint, domain, domain.source_login(address), password, client if domain.forward_ip else "", deadline
+        )
         try:
             with await self._places_of(domain, endpoint).take(turn_by):
-                if endpoint.protocol == "imap":
-                    return await self._by_imap(endpoint, domain, address, password, deadline)
-                return await self._by_pop(endpoint, domain, address, password, deadline)
+                return await (self._by_imap(attempt) if endpoint.protocol == "imap" else self._by_pop(attempt))
         except Temporary as trouble:
             return Answer(Verdict.LATER, str(trouble), trouble.scope)
         except Permanent as trouble:
@@ -64,25 +85,29 @@ class Verifier:
             return None
         return Answer(Verdict.LATER, f"{endpoint} is CommuniGate itself, not the old server", Scope.SETUP)
 
-    async def _by_imap(
-        self, endpoint: Endpoint, domain: DomainSettings, address: str, password: Secret, deadline: float
-    ) -> Answer:
-        client = await ImapClient.connect(endpoint, domain.tls, deadline=deadline, tag_prefix=self._tag_prefix())
+    async def _by_imap(self, attempt: _Attempt) -> Answer:
+        endpoint, domain = attempt.endpoint, attempt.domain
+        client = await ImapClient.connect(
+            endpoint, domain.tls, deadline=attempt.deadline, tag_prefix=self._tag_prefix()
+        )
         try:
             if loop := await self._refuse_own(endpoint, client.stream.peer):
                 return loop
-            return await client.login(domain.source_login(address), password, refresh_capabilities=False)
+            if attempt.forwarded:
+                await client.identify({"x-originating-ip": attempt.forwarded})
+            return await client.login(attempt.login, attempt.password, refresh_capabilities=False)
         finally:
             client.close()
 
-    async def _by_pop(
-        self, endpoint: Endpoint, domain: DomainSettings, address: str, password: Secret, deadline: float
-    ) -> Answer:
-        client = await Pop3Client.connect(endpoint, domain.tls, deadline=deadline)
+    async def _by_pop(self, attempt: _Attempt) -> Answer:
+        endpoint, domain = attempt.endpoint, attempt.domain
+        client = await Pop3Client.connect(endpoint, domain.tls, deadline=attempt.deadline)
         try:
             if loop := await self._refuse_own(endpoint, client.stream.peer):
                 return loop
-            answer = await client.login(domain.source_login(address), password, apop=domain.apop)
+            if attempt.forwarded:
+                await client.forward_address(attempt.forwarded)
+            answer = await client.login(attempt.login, attempt.password, apop=domain.apop)
             if answer.verdict is Verdict.YES:
                 await _leave(client)
             return answer
