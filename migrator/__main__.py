@@ -117,7 +117,7 @@ def exit_code(outlook: Outlook) -> int:
     """How a worker that found nothing more to do ends."""
     if outlook.postponed or outlook.fresh:
         return TRY_LATER
-    return NEEDS_A_PERSON if outlook.held or outlook.waiting else DONE
+    return NEEDS_A_PERSON if outlook.held or outlook.waiting or outlook.flawed else DONE
 
 
 @cli.command()

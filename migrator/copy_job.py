@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from migrator.access import Access
 from migrator.adopt import Adopter, AdoptionOutcome, AdoptionResult
@@ -25,7 +25,8 @@ from wire.endpoint import Endpoint, parse_endpoint
 from wire.outcome import Permanent, Temporary
 from wire.secret import Secret
 
-ADOPTION_TIMEOUT = 30.0  # seconds for the CLI in a worker, which nobody waits for
+ADOPTION_TIMEOUT: Final = 30.0  # seconds for the CLI in a worker, which nobody waits for
+_LISTED: Final = 100  # refused messages of a mailbox, and problems of an account, that the ledger keeps by name
 
 
 class Ending(Enum):
@@ -124,8 +125,12 @@ class JobRunner:
         async def copy(one: Access, other: Access) -> Report:
             return await self.copy(job.account, one, other, options, progress=progress, before_copy=refuse_second)
 
-        report = await _first_accepted(sources, targets, copy)
-        return outcome_of(report)
+        try:
+            return outcome_of(await _first_accepted(sources, targets, copy))
+        except SourceRefused as refusal:
+            if password is None:  # no login of the user will bring what is missing
+                raise HeldBack(f"admin_login: {refusal}") from None
+            raise
 
     def _domain(self, job: Job) -> DomainSettings:
         domain = self.settings.domain(job.domain)
@@ -267,8 +272,17 @@ def counts_of(report: Report) -> Counts:
 
 
 def render_report(report: Report) -> str:
-    """The report as the ledger keeps it."""
-    return json.dumps(report.as_json(), ensure_ascii=True, separators=(",", ":"))
+    """The report as the ledger keeps it: a million of them must fit, so zeros and long lists are left out."""
+    value = report.as_json()
+    mailboxes = []
+    for mailbox in value["mailboxes"]:
+        kept = {key: entry for key, entry in mailbox.items() if entry}
+        if "refused" in kept:
+            kept["refused"], kept["refused_in_all"] = kept["refused"][:_LISTED], len(kept["refused"])
+        mailboxes.append(kept)
+    value["mailboxes"] = mailboxes
+    value["problems"] = value["problems"][:_LISTED]
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 
 def outcome_of(report: Report) -> Outcome:

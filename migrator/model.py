@@ -128,6 +128,7 @@ class Outlook:
     waiting: int = 0
     held: int = 0
     done: int = 0
+    flawed: int = 0  # done, but with messages that were refused or are unexplained
     soonest: float | None = None
 
 

@@ -16,12 +16,13 @@ from typing import Any, Final
 
 import structlog
 
-from migrator.copy_job import Ending, JobRunner, Outcome, note_adoption
+from migrator.adopt import AdoptionOutcome, AdoptionResult
+from migrator.copy_job import ADOPTION_TIMEOUT, Ending, JobRunner, Outcome, note_adoption
 from migrator.ledger.jobs import Queue
-from migrator.model import Claim, Outlook, Worker
+from migrator.model import Claim, Outlook, StoredLogin, Worker
 from migrator.processes import is_alive
 from migrator.report import InboxIdentity, Progress
-from wire.outcome import Temporary, Trouble
+from wire.outcome import SetupTrouble, Temporary
 
 LEASE: Final = 60.0  # seconds: a lost machine's copies go on elsewhere after this; renewed three times before
 _TELL: Final = 2.0  # seconds between looks at how far a copy is
@@ -77,6 +78,7 @@ class CopyWorker:
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._adopting: asyncio.Task[None] | None = None
         self._next_adoptions = 0.0
         self._log: Any = structlog.get_logger()
 
@@ -112,8 +114,8 @@ class CopyWorker:
         freed = await self._queue.take_back(self._worker, is_alive)
         if freed:
             self._log.warning("leases of dead workers taken back", copies=freed)
-        if self._clock() >= self._next_adoptions:
-            await self._repeat_adoptions(runner)
+        if self._clock() >= self._next_adoptions and self._adopting is None:
+            self._adopting = asyncio.create_task(self._repeat_adoptions(runner), name="adoptions")
             self._next_adoptions = self._clock() + _ADOPTIONS
         limits = limits_of(runner)
         while len(self._tasks) < runner.settings.worker.copies:
@@ -123,40 +125,54 @@ class CopyWorker:
             task = asyncio.create_task(self._run(_Running(claim, runner)), name=f"copy {claim.job.account}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return not self._tasks
+        if self._adopting is not None and self._adopting.done():
+            adopting, self._adopting = self._adopting, None
+            await adopting  # a bug in it ends the worker, and is seen
+        return not self._tasks and self._adopting is None
 
     async def _rest(self, seconds: float) -> None:
-        """Until a copy ends, `stop` is called, or the time is over."""
+        """Until a copy or the adoptions end, `stop` is called, or the time is over."""
         stopping = asyncio.create_task(self._stopping.wait())
+        adopting = () if self._adopting is None else (self._adopting,)
         try:
-            await asyncio.wait({stopping, *self._tasks}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {stopping, *self._tasks, *adopting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             stopping.cancel()
 
     async def _let_go(self) -> None:
         tasks = list(self._tasks)
+        if self._adopting is not None:
+            tasks.append(self._adopting)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _repeat_adoptions(self, runner: JobRunner) -> None:
-        """Adopt whom the helper could not: its process died, or CommuniGate's CLI was away."""
-        for login in await runner.logins.due_adoptions(runner.settings.communigate.connections * 8):
-            assert login.sealed is not None
-            loop = asyncio.get_running_loop()
-            pause = pause_before(login.attempts, random.random())  # noqa: S311 - spreads load, guards nothing
-            try:
-                password = runner.opener.open(login.sealed, login.account)
-            except Trouble as trouble:
-                await runner.logins.adoption_failed(login.account, str(trouble), retry_after=pause)
-                continue
-            result = await runner.adopter.adopt(login.account, password, deadline=loop.time() + 30.0)
+        """Adopt whom the helper could not: its process died, or CommuniGate's CLI was away. Stops while it is away."""
+        try:
+            for login in await runner.logins.due_adoptions():
+                if not await self._repeat_adoption(runner, login):
+                    return
+        except Temporary as trouble:
+            self._log.error("ledger unusable", reason=str(trouble))
+
+    async def _repeat_adoption(self, runner: JobRunner, login: StoredLogin) -> bool:
+        """One adoption; False when CommuniGate could not be asked."""
+        assert login.sealed is not None  # due_adoptions lists no others
+        pause = pause_before(login.attempts, random.random())  # noqa: S311 - spreads load, guards nothing
+        try:
+            password = runner.opener.open(login.sealed, login.account)
+        except SetupTrouble as trouble:
+            result = AdoptionResult(AdoptionOutcome.LATER, trouble.text)
             await note_adoption(runner.logins, login.account, result, retry_after=pause)
-            self._log.info(
-                "adoption repeated", account=login.account, outcome=result.outcome.value, reason=result.reason
-            )
-            if self._stopping.is_set():
-                return
+            return True
+        deadline = asyncio.get_running_loop().time() + ADOPTION_TIMEOUT
+        result = await runner.adopter.adopt(login.account, password, deadline=deadline)
+        await note_adoption(runner.logins, login.account, result, retry_after=pause)
+        self._log.info("adoption repeated", account=login.account, outcome=result.outcome.value, reason=result.reason)
+        return result.outcome is not AdoptionOutcome.LATER
 
     async def _run(self, running: _Running) -> None:
         """One copy, from claim to outcome. Never raises but CancelledError."""

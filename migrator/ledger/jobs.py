@@ -381,11 +381,12 @@ def _outlook(connection: sqlite3.Connection, now: float) -> Outlook:
         "SELECT total(lease_until > ?1), total(phase = 'pending' AND lease_until <= ?1 AND attempts = 0),"
         " total(phase = 'pending' AND lease_until <= ?1 AND attempts > 0), total(phase = 'waiting'),"
         " total(phase = 'held'), total(phase = 'done'),"
+        " total(phase = 'done' AND refused + unexplained > 0),"
         " min(not_before) FILTER (WHERE phase = 'pending' AND lease_until <= ?1 AND attempts = 0) FROM jobs",
         (now,),
     ).fetchone()
-    running, fresh, postponed, waiting, held, done = (int(number) for number in row[:6])
-    return Outlook(running, fresh, postponed, waiting, held, done, row[6])
+    running, fresh, postponed, waiting, held, done, flawed = (int(number) for number in row[:7])
+    return Outlook(running, fresh, postponed, waiting, held, done, flawed, row[7])
 
 
 def _job(row: tuple[Any, ...], now: float) -> Job:

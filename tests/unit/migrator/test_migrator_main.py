@@ -8,11 +8,14 @@ import stat
 from pathlib import Path
 
 import pytest
+import structlog
 
 from migrator.__main__ import exit_code, main
 from migrator.ledger.jobs import LedgerQueue
 from migrator.ledger.store import Store
 from migrator.model import Outlook, Phase, Worker
+from migrator.worker_log import configure_log
+from wire.secret import Secret
 
 WORKER = Worker("w", "here", "1.1")
 
@@ -169,6 +172,22 @@ def test_a_worker_with_nothing_to_do_ends_with_zero(config: Path, tmp_path: Path
     assert stat.S_IMODE((tmp_path / "worker.log").stat().st_mode) == 0o600
 
 
+def test_the_log_follows_its_rotation_and_keeps_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "worker.log"
+    configure_log(path)
+    logger = structlog.get_logger()
+    logger.info("one", password=Secret(b"hush"))
+    path.rename(tmp_path / "worker.log.1")
+    try:
+        raise KeyError("here")
+    except KeyError as error:
+        logger.error("two", exc_info=error)
+    first, second = (json.loads(p.read_text()) for p in (tmp_path / "worker.log.1", path))
+    assert (first["event"], first["password"]) == ("one", "Secret(***)")
+    assert (second["event"], second["exception"][0]["exc_type"]) == ("two", "KeyError")
+    assert "locals" not in second["exception"][0]["frames"][0]
+
+
 def test_a_worker_whose_ledger_cannot_be_opened_says_try_later(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +203,7 @@ def test_a_worker_whose_ledger_cannot_be_opened_says_try_later(
         (Outlook(done=3), 0),
         (Outlook(done=3, held=1), 1),
         (Outlook(waiting=1), 1),
+        (Outlook(done=3, flawed=1), 1),
         (Outlook(postponed=1, held=1), 75),
         (Outlook(fresh=1), 75),
     ],

@@ -21,7 +21,7 @@ from migrator.ledger.store import Store
 from migrator.model import Adoption, Job, Outlook, Phase, VerifiedLogin
 from migrator.processes import this_worker
 from migrator.report import Report
-from migrator.seal import Sealer
+from migrator.seal import Sealer, generate_keys
 from migrator.worker import CopyWorker, limits_of, pause_before
 from migrator.workshop import Workshop
 from wire.outcome import Permanent, SetupTrouble, Temporary
@@ -365,6 +365,82 @@ async def test_options_are_honoured() -> None:
         await ledger.log_in(user)
         assert (await ledger.work()).done == 1
         assert sandbox.communigate.account(user.address).store.inbox.messages == []  # type: ignore[union-attr]
+
+
+async def test_a_password_sealed_with_another_key_is_held_and_the_others_go_on(tmp_path: Path) -> None:
+    async with world(users=2) as (sandbox, ledger):
+        first, second = sandbox.users
+        await ledger.log_in(first)
+        await ledger.log_in(second)
+        generate_keys(tmp_path / "other.pub", tmp_path / "other.key")
+        box = Sealer(tmp_path / "other.pub").seal(Secret(b"x"), first.address)
+        await ledger.store.write(
+            lambda c: c.execute("UPDATE logins SET sealed = ? WHERE account = ?", (box, first.address)) and None
+        )
+        outlook = await ledger.work()
+        assert (outlook.done, outlook.held) == (1, 1)
+        assert "does not open" in (await ledger.job(first)).reason
+        assert ledger.arrived(second)
+
+
+@asynccontextmanager
+async def world_with_admin(tmp_path: Path, password: bytes) -> AsyncIterator[tuple[Sandbox, Ledger]]:
+    (tmp_path / "admin.password").write_bytes(password)
+    (tmp_path / "admin.password").chmod(0o600)
+    settings = {"admin_login": '"boss"', "admin_password_file": f'"{tmp_path}/admin.password"'}
+    async with world(domains=[DomainPlan("one.test", settings=settings)]) as (sandbox, ledger):
+        sandbox.old._admin = (b"boss", b"boss secret")
+        yield sandbox, ledger
+
+
+async def test_the_old_servers_administrator_opens_what_the_saved_password_no_longer_does(tmp_path: Path) -> None:
+    async with world_with_admin(tmp_path, b"boss secret") as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        user.password = b"changed since"
+        assert (await ledger.work()).done == 1
+        assert ledger.arrived(user)
+
+
+async def test_the_administrator_copies_for_accounts_without_a_password(tmp_path: Path) -> None:
+    async with world_with_admin(tmp_path, b"boss secret") as (sandbox, ledger):
+        (user,) = sandbox.users
+        sandbox.communigate.directory.create_account(user.address)
+        await ledger.queue.add(user.address, "one.test", f"imap://127.0.0.1:{sandbox.old.imap.port}")
+        assert (await ledger.work()).done == 1
+        assert ledger.arrived(user)
+
+
+async def test_an_administrator_who_is_refused_needs_a_person(tmp_path: Path) -> None:
+    async with world_with_admin(tmp_path, b"wrong") as (sandbox, ledger):
+        (user,) = sandbox.users
+        sandbox.communigate.directory.create_account(user.address)
+        await ledger.queue.add(user.address, "one.test", f"imap://127.0.0.1:{sandbox.old.imap.port}")
+        await ledger.work()
+        job = await ledger.job(user)
+        assert job.phase is Phase.HELD
+        assert "admin_login" in job.reason
+
+
+async def test_a_cli_that_hangs_keeps_no_copy_from_its_turn() -> None:
+    async with world(users=2) as (sandbox, ledger):
+        first, second = sandbox.users
+        await ledger.log_in(first)
+        await ledger.log_in(second, adopted=True)
+        await ledger.store.write(
+            lambda c: c.execute("UPDATE jobs SET not_before = 1e12 WHERE account = ?", (first.address,)) and None
+        )
+        account = sandbox.communigate.account(second.address)
+        assert account is not None
+        account.settings.update({"Password": second.password.decode(), "UseAppPassword": "YES", "UseExtPassword": "NO"})
+        hang = sandbox.communigate.faults.hang("GETACCOUNTEFFECTIVESETTINGS", times=None)
+        worker = ledger.worker()
+        working = asyncio.create_task(worker.work())
+        while not ((await ledger.queue.outlook()).done and hang.hits):
+            assert not working.done()
+        worker.stop()
+        await asyncio.wait_for(working, 10)
+        assert ledger.arrived(second)
 
 
 async def test_a_domain_that_is_no_longer_configured_is_held() -> None:
