@@ -6,6 +6,7 @@ likewise pop3, smtp and cli (`cli+tls://` is the contract's name for implicit TL
 
 from __future__ import annotations
 
+import os
 import ssl
 import warnings
 from dataclasses import dataclass
@@ -110,9 +111,14 @@ _MINIMA: Final = {
 TLS_MINIMA: Final = tuple(_MINIMA)
 
 
-@lru_cache(maxsize=64)  # one context per policy: building one reads the CA store (5 ms) and sessions resume within it
 def tls_context(policy: TlsPolicy) -> ssl.SSLContext:
-    """The SSLContext of `policy`. OSError or ssl.SSLError when its CA file cannot be read."""
+    """The SSLContext of `policy`, made anew when its CA file changed. OSError (or ssl.SSLError) when that is bad."""
+    changed = os.stat(policy.ca_file).st_mtime_ns if policy.ca_file else 0
+    return _make_context(policy, changed)
+
+
+@lru_cache(maxsize=64)  # one for each policy: building one reads the CA store, which takes 5 ms
+def _make_context(policy: TlsPolicy, _changed: int) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=policy.ca_file or None)
     if not policy.verify:
         context.check_hostname = False

@@ -133,7 +133,7 @@ class Stream:
         except ssl.SSLError as error:
             raise SetupTrouble(f"{endpoint}: TLS failed: {error.reason or error}") from None
         except OSError as error:
-            raise Temporary(f"{endpoint}: cannot connect: {error}") from None
+            raise Temporary(f"{endpoint}: cannot connect: {str(error) or type(error).__name__}") from None
         except ValueError as error:  # UnicodeError among them: a host that IDNA or TLS cannot name
             raise SetupTrouble(f"{endpoint}: not a host name: {error}") from None
         sock = transport.get_extra_info("socket")
@@ -173,7 +173,9 @@ class Stream:
             raise SetupTrouble(f"{self.endpoint}: TLS failed: {error.reason or error}") from None
         except OSError as error:
             self.abort()
-            raise Temporary(f"{self.endpoint}: connection lost while TLS started: {error}") from None
+            raise Temporary(
+                f"{self.endpoint}: connection lost while TLS started: {str(error) or type(error).__name__}"
+            ) from None
         if transport is None:
             self.abort()
             raise Temporary(f"{self.endpoint}: connection lost while TLS started")

@@ -66,6 +66,8 @@ async def serving(handler: Handler) -> AsyncIterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        for _ in range(5):  # a connection made a moment ago has its handler only some turns of the loop later
+            await asyncio.sleep(0)
         server.close()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=5)
