@@ -155,7 +155,7 @@ class Sandbox:
                 "connections": "4",
                 "main_domain": f'"{self.domains[0].name}"',
             },
-            "helper": {"deadline": '"5s"', "log": '"log/helper.log"'},
+            "helper": {"deadline": '"12s"', "log": '"log/helper.log"'},
             "state": {
                 "url": f'"sqlite:///{self.state_path}"',
                 "public_key_file": '"seal.pub"',

@@ -11,6 +11,8 @@ import smtplib
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,20 @@ from migrator.config import load_settings
 SANDBOX = [sys.executable, "-m", "extauth.sandbox.serve"]
 
 
-def read_ready(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    assert process.stdout is not None
-    ready: dict[str, Any] = json.loads(process.stdout.readline())
-    return ready
+@contextmanager
+def running(*flags: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, Any]]]:
+    """The process and what it printed; ended whatever happens."""
+    with subprocess.Popen([*SANDBOX, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serves_what_it_prints_until_interrupted(number: signal.Signals) -> None:
-    with subprocess.Popen([*SANDBOX, "--users", "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        ready = read_ready(process)
+    with running("--users", "3") as (process, ready):
         assert set(ready["cli"]) == {"host", "port", "login", "password"}
         user = ready["old"]["users"][1]
         password = base64.b64decode(user["password_base64"]).decode()
@@ -67,8 +73,7 @@ def test_serves_what_it_prints_until_interrupted(number: signal.Signals) -> None
 
 
 def test_runs_a_helper_when_asked() -> None:
-    with subprocess.Popen([*SANDBOX, "--users", "1", "--own-helper"], stdout=subprocess.PIPE) as process:
-        ready = read_ready(process)
+    with running("--users", "1", "--own-helper") as (process, ready):
         user = ready["old"]["users"][0]
         with smtplib.SMTP(ready["smtp"]["host"], ready["smtp"]["port"]) as smtp:
             smtp.sendmail("a@b.test", [user["address"]], b"Subject: x\r\n\r\nhello\r\n")
