@@ -59,6 +59,7 @@ class MailboxCopy:
         self._others = others  # target uids that came from other source mailboxes into this one
         self._target_name = pair.target
         self._floor = 0
+        self._uidvalidity = 0
         self._rules = FlagRules(frozenset(), any_keyword=True)
         self._sizes: dict[int, Summary] = {}  # of this stretch
         self._dates: dict[int, bytes | None] = {}  # instead of impossible ones
@@ -99,6 +100,7 @@ class MailboxCopy:
         self._session.around.checkpoint("target: opened a mailbox")
         if selected.read_only:
             raise MailboxHeld(f"the target mailbox {show(self._target_name)!r} can only be read")
+        self._uidvalidity = selected.uidvalidity
         self._floor = selected.uidnext or max(await target.uid_search(b"ALL"), default=0) + 1
         return selected
 
@@ -114,6 +116,7 @@ class MailboxCopy:
                 raise
             await self._create(safer)
             session.names.add(safer)
+            session.renamed[self._pair.target] = safer
             self._target_name = safer
             self._report.target = show(safer)
             self._report.note(f"the target refused its name ({refusal.text}), so it became {show(safer)!r}")
@@ -214,7 +217,7 @@ class MailboxCopy:
                 await self._send(batch, [uid])
                 if uid in batch.refused and first != batch.refused[uid]:
                     batch.refused[uid] += f" (first: {first})"
-        except Temporary:
+        except (Temporary, MailboxUnavailable):
             await self._record_what_is_sure(marks, batch)
             raise
         await self._find_uids(batch)
@@ -279,7 +282,7 @@ class MailboxCopy:
 
     def _confirmed(self, appended: Appended) -> int:
         """The target uid, if the server gave one that can be true."""
-        if appended.uid is None or appended.uid < self._floor:
+        if appended.uid is None or appended.uid < self._floor or appended.uidvalidity != self._uidvalidity:
             return UNKNOWN
         self._floor = appended.uid + 1
         return appended.uid

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from migrator.access import Access
+from migrator.acls import copy_acl
 from migrator.identity import identify, refuse_same_login
 from migrator.mailbox_copy import MailboxCopy, MailboxHeld
 from migrator.marks import UNKNOWN, MarkStore
@@ -28,6 +29,7 @@ from wire.imap.results import Listed
 from wire.outcome import MailboxUnavailable, Permanent, Temporary
 
 _TRIES: Final = 4  # connections made within one run, where they break after the copying has begun
+_STOPS: Final = frozenset({"OVERQUOTA", "LIMIT", "THROTTLED"})  # said of one mailbox, true of all
 _REST: Final = 1.0  # seconds before that: a server that has just hung up wants to be left alone
 
 BeforeCopy = Callable[[InboxIdentity], Awaitable[None]]
@@ -122,18 +124,25 @@ class _Run:
         """What is to be copied, and that it is safe to. Nothing is written here."""
         plan = await _plan(session)
         self.report.skipped = list(plan.skipped)
-        inbox = next((pair for pair in plan.pairs if is_inbox(pair.source)), None)
-        opened = await session.source.examine(inbox.source if inbox else b"INBOX") if inbox else None
-        if opened is not None:
-            self.report.inbox = await identify(session.source, opened, await session.source.uid_search(b"ALL"))
-            if self._before_copy is not None:
-                await self._before_copy(self.report.inbox)
+        self.report.inbox = await self._identify_inbox(session, plan)
+        if self.report.inbox is not None and self._before_copy is not None:
+            await self._before_copy(self.report.inbox)
         for pair in plan.pairs:
             box = MailboxReport(pair.source_name, pair.target_name)
             for text in pair.notes:
                 box.note(text)
             self.report.mailboxes.append(box)
         return list(plan.pairs)
+
+    async def _identify_inbox(self, session: Session, plan: Plan) -> InboxIdentity | None:
+        """Of the source's INBOX, whether or not it is copied; None if there is none."""
+        prefix = session.source_access.prefix
+        names = (pair.source for pair in plan.pairs if is_inbox(pair.source.removeprefix(prefix)))
+        try:
+            opened = await session.source.examine(next(names, prefix + b"INBOX"))
+        except MailboxUnavailable:
+            return None
+        return await identify(session.source, opened, await session.source.uid_search(b"ALL"))
 
     async def _copy_pairs(self, session: Session, pairs: list[Pair]) -> None:
         """Each mailbox in turn; one that cannot be copied does not keep the others from it."""
@@ -142,12 +151,21 @@ class _Run:
             others = await _uids_of_others(session, pair, pairs)
             try:
                 await MailboxCopy(session, pair, box, others).run()
+                if self._options.acl:
+                    await self._copy_acl(session, pair, box)
             except (MailboxUnavailable, MailboxHeld) as trouble:
                 box.held = str(trouble)
             except Temporary as trouble:
                 box.postponed = str(trouble)
-                if not await _both_alive(session) or trouble.code == "OVERQUOTA":
+                if trouble.code in _STOPS or not await _both_alive(session):
                     raise
+
+    async def _copy_acl(self, session: Session, pair: Pair, box: MailboxReport) -> None:
+        access = session.source_access
+        owners = frozenset(login.lower() for login in (access.login, access.authzid, access.proxy) if login)
+        there = session.renamed.get(pair.target, pair.target)
+        for text in await copy_acl(session.source, session.target, (pair.source, there), owners):
+            box.note(text)
 
     async def _subscribe(self, session: Session, pairs: list[Pair]) -> None:
         """Subscribe at the target to what was subscribed at the source, of the mailboxes that are copied."""
@@ -155,7 +173,10 @@ class _Run:
         there = {entry.name for entry in await _list(session.target, session.target_access.prefix, subscribed=True)}
         for entry in await _list(session.source, session.source_access.prefix, subscribed=True):
             name = counterpart(entry.name, copied)
-            if name is None or name in there:
+            if name is None:
+                continue
+            name = session.renamed.get(name, name)
+            if name in there:
                 continue
             try:
                 await session.target.subscribe(name)

@@ -40,6 +40,7 @@ class Session:
     around: Surroundings
     refused: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) tried in this run: not once more
     names: set[bytes] = field(default_factory=set)  # at the target, each meant for one source mailbox
+    renamed: dict[bytes, bytes] = field(default_factory=dict)  # planned name, name it got because that was refused
     source_naming: Naming = field(default_factory=Naming)
     target_naming: Naming = field(default_factory=Naming)
 

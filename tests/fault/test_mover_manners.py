@@ -526,3 +526,39 @@ async def test_a_message_that_the_source_does_not_give_is_refused_and_reported(t
         report = await it.copy()
         assert (only(report).copied, len(only(report).refused), report.unexplained) == (2, 1, 0)
         assert "broken on disk" in only(report).refused[0].reason
+
+
+async def test_access_lists_are_copied_but_for_the_owners_and_reported_where_they_cannot_be(tmp_path: Path) -> None:
+    capabilities = b"IMAP4rev1 LITERAL+ UIDPLUS NAMESPACE ACL"
+    async with pair(tmp_path, source=capabilities, target=capabilities) as it:
+        fill(it.old, 1, b"Team")
+
+        def source(line: bytes) -> bytes | None:
+            if line == b'GETACL "Team"':
+                return b"OK done"
+            return b"NO [NOPERM] no" if line.startswith(b"GETACL") else None
+
+        it.old.on_command = source
+        it.old.before_reply = lambda line: (
+            b'* ACL Team user lrswipkxtea "bob smith" lrs eve lr owner lrs\r\n' if line == b'GETACL "Team"' else b""
+        )
+        it.new.on_command = lambda line: (
+            (b"NO who is that" if b"eve" in line else b"OK set") if line.startswith(b"SETACL") else None
+        )
+        report = await it.copy()
+        asked = [line for line in it.new.log if line.startswith(b"SETACL")]
+        assert asked == [b'SETACL "Team" "bob smith" "lrs"', b'SETACL "Team" "eve" "lr"']
+        (team,) = [box for box in report.mailboxes if box.source == "Team"]
+        assert any("eve" in note for note in team.notes)
+        it.new.log.clear()
+        await it.copy("--noACL")
+        assert not any(line.startswith(b"SETACL") for line in it.new.log)
+
+
+async def test_a_renamed_mailbox_is_subscribed_under_the_name_it_got(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it:
+        fill(it.old, 1, b'say "hi"')
+        it.old.subscribed = {b'say "hi"'}
+        it.new.refuses_name = lambda name: b'"' in name
+        await it.copy()
+        assert it.new.subscribed == {b"say _hi_"}

@@ -66,6 +66,7 @@ class MemoryImap:
         self.on_append: Callable[[bytes], bytes | None] = lambda _content: None  # a refusal, such as b"NO too big"
         self.stored_form: Callable[[bytes], bytes] = lambda content: content
         self.on_command: Callable[[bytes], bytes | None] = lambda _line: None  # a reply instead of the real one
+        self.before_reply: Callable[[bytes], bytes] = lambda _line: b""  # untagged lines
         self.cut_within_fetch: Callable[[int], int | None] = lambda _uid: None  # bytes of the literal to send
         self.store_late: Callable[[int], bool] = lambda _number: False  # store the n-th APPEND at release(), unanswered
         self.refuses_name: Callable[[bytes], bool] = lambda _name: False
@@ -136,6 +137,7 @@ class _Session:
             tokens = _tokens(rest, literals)[len(name.split()) :]
             self.server.log.append(re.sub(rb"\x00\d+\x00", b"{}", rest))
             special = self.server.on_command(rest)
+            self.writer.write(self.server.before_reply(rest))
             if special is not None:
                 self.writer.write(tag + b" " + special + b"\r\n")
             else:
