@@ -23,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--messages", type=int, default=20, metavar="N", help="messages in each INBOX; default: %(default)s"
     )
+    parser.add_argument(
+        "--first-port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="six ports from N on, so that a configuration can name them",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--helper", metavar="COMMAND", help="run this External Authentication program")
     which.add_argument(
@@ -49,15 +56,18 @@ def run(options: argparse.Namespace) -> int:
         command = [sys.executable, "-m", "extauth", "serve", "--config", str(options.config)]
     elif options.own_helper:
         command = []
-    return asyncio.run(_serve(options.users, options.messages, command))
+    return asyncio.run(_serve(options, command))
 
 
-async def _serve(users: int, messages: int, command: list[str] | None) -> int:
+async def _serve(options: argparse.Namespace, command: list[str] | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Sandbox(users=users, inbox=messages) as sandbox:
+    sandbox = Sandbox(users=options.users, inbox=options.messages)
+    if options.first_port:
+        sandbox.fix_ports(options.first_port)
+    async with sandbox:
         if command is not None:
             await sandbox.start_helper(command)
         sys.stdout.write(json.dumps(describe(sandbox)) + "\n")

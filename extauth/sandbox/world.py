@@ -116,6 +116,12 @@ class Sandbox:
             chosen += b"+%d" % number
         return self.old.add_user(address, chosen, login=domain.login_of(address))
 
+    def fix_ports(self, first: int) -> None:
+        """Listen on six ports from `first` on (CLI, IMAP, SMTP, then the old server's SMTP, IMAP, POP); before `start`."""
+        new, old = self.communigate, self.old
+        for number, server in enumerate((new.cli, new.imap, new.smtp, old.smtp, old.imap, old.pop)):
+            server.listener.port = first + number
+
     @property
     def users(self) -> list[OldUser]:
         """The old server's users."""

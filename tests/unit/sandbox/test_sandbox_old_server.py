@@ -14,6 +14,7 @@ from extauth.sandbox.letters import KINDS, LetterBox, fill
 from extauth.sandbox.mailstore import MailStore
 from extauth.sandbox.old_server import OldServer
 from extauth.sandbox.pop_server import stuffed
+from extauth.sandbox.world import Sandbox
 
 
 @pytest.fixture
@@ -217,3 +218,12 @@ def test_fill_makes_nested_special_and_subscribed_mailboxes() -> None:
 
 def test_dots_are_stuffed() -> None:
     assert stuffed(b".\r\na\r\n..b") == b"..\r\na\r\n...b\r\n.\r\n"
+
+
+def test_a_world_can_have_fixed_ports() -> None:
+    world = Sandbox(users=1, inbox=1, mailboxes=0)
+    world.fix_ports(20106)
+    new, old = world.communigate, world.old
+    ports = [server.listener.port for server in (new.cli, new.imap, new.smtp, old.smtp, old.imap, old.pop)]
+    assert ports == [20106, 20107, 20108, 20109, 20110, 20111]
+    assert world.messages == 1
