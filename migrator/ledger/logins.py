@@ -158,7 +158,7 @@ class Logins:
     def _go_on(self, connection: sqlite3.Connection, account: str, now: float) -> None:
         connection.execute(
             "UPDATE jobs SET not_before = 0"
-            " WHERE account = ?1 AND phase = 'pending' AND attempts = 0 AND not_before > 0 AND lease_until = 0",
+            " WHERE account = ?1 AND +phase = 'pending' AND attempts = 0 AND +not_before > 0 AND lease_until = 0",
             (account,),
         )
         wipe(connection, account, now, keep_done=self._keep_done)
