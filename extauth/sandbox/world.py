@@ -117,10 +117,11 @@ class Sandbox:
         return self.old.add_user(address, chosen, login=domain.login_of(address))
 
     def fix_ports(self, first: int) -> None:
-        """Listen on six ports from `first` on (CLI, IMAP, SMTP, then the old server's SMTP, IMAP, POP); before `start`."""
+        """Six ports from `first` on: CLI, IMAP, SMTP, then the old SMTP, IMAP, POP. To be called before `start`."""
         new, old = self.communigate, self.old
-        for number, server in enumerate((new.cli, new.imap, new.smtp, old.smtp, old.imap, old.pop)):
-            server.listener.port = first + number
+        here = (new.cli.listener, new.imap.listener, new.smtp.listener)
+        for number, listener in enumerate((*here, old.smtp.listener, old.imap.listener, old.pop.listener)):
+            listener.port = first + number
 
     @property
     def users(self) -> list[OldUser]:
