@@ -79,6 +79,58 @@ async def test_every_acknowledged_login_is_there_once_after_kill_9(tmp_path: Pat
     assert sorted(jobs) == sorted(accounts)
 
 
+LIMITED = """
+import asyncio, resource, sys
+from pathlib import Path
+from migrator.ledger.logins import Logins
+from migrator.ledger.store import Store
+from migrator.model import VerifiedLogin
+from wire.outcome import Temporary
+
+def login(n):
+    return VerifiedLogin(f"u{n}@example.com", "example.com", "imap://old:143", b"x", b"box" * 100, "copy")
+
+async def main():
+    store = Store(Path(sys.argv[1]))
+    logins = Logins(store)
+    await store.open()
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    said = []
+    for n in range(0, 10_000, 10):
+        results = await asyncio.gather(*(logins.submit(login(n + i)) for i in range(10)), return_exceptions=True)
+        said += [n + i for i, result in enumerate(results) if not isinstance(result, BaseException)]
+        if any(isinstance(result, BaseException) for result in results):
+            assert all(isinstance(result, Temporary) for result in results), results
+            print(results[0], file=sys.stderr)
+            break
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    await logins.submit(login(99_999))
+    print(*said, 99_999)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_disk_that_takes_no_more_costs_nothing_acknowledged_and_passes(tmp_path: Path) -> None:
+    """The limit on file sizes stands for a full disk: the kernel refuses the write in the middle of a commit."""
+    path = tmp_path / "state.db"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LIMITED, str(path), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert f"the ledger {path}: the disk" in err.decode()
+    said = {f"u{n}@example.com" for n in out.decode().split()}
+    assert len(said) > 10
+    store = Store(path)
+    jobs = [job.account for job in await LedgerQueue(store).jobs()]
+    await store.close()
+    assert said <= set(jobs)
+    assert len(jobs) == len(set(jobs))
+
+
 # -- the worker process ------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -602,6 +603,32 @@ async def test_a_long_copy_keeps_its_lease() -> None:
             seen.add(await ledger.store.read(lambda c: c.execute("SELECT lease_until FROM jobs").fetchone()[0]))
         ends.set()
         assert (await asyncio.wait_for(working, 20)).done == 1
+
+
+async def test_an_outcome_that_cannot_be_written_is_found_out_again(log: list[dict[str, object]]) -> None:
+    async with world() as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        other = sqlite3.connect(ledger.settings.state.path, isolation_level=None)
+
+        async def lock_once() -> None:
+            if len(copier.calls) == 1:
+                other.execute("BEGIN IMMEDIATE")
+
+        copier = scripted(ledger, lambda _n: lock_once())
+        store = Store(ledger.settings.state.path, lock_wait=0.05)
+        worker = CopyWorker(ME, LedgerQueue(store), ledger.runner, lease=1.0, poll=0.02)
+        working = asyncio.create_task(worker.work())
+        while not any(line["event"] == "outcome not written" for line in log):
+            await ledger.queue.outlook()
+        other.execute("ROLLBACK")
+        other.close()
+        while not (await ledger.queue.outlook()).done:
+            assert not working.done()
+        worker.stop()
+        await asyncio.wait_for(working, 10)
+        await store.close()
+        assert len(copier.calls) == 2
 
 
 async def test_a_changed_configuration_is_used_for_the_next_copy(log: list[dict[str, object]]) -> None:
