@@ -93,6 +93,10 @@ def _header_and_size(message: Description) -> Hashable | None:
     return (message.digest, message.size, message.message_id) if message.digest and message.message_id else None
 
 
+def _date_and_size_only(message: Description) -> Hashable | None:
+    return None if message.digest or message.message_id else _date_and_size(message)  # nothing else is known of it
+
+
 _Evidence = Sequence[Callable[[Description], Hashable | None]]
 _BY_CONTENT: Final[_Evidence] = (_content_and_date, _content, _date_and_id, _date_and_size)
-_BY_HEADER: Final[_Evidence] = (_content_and_date, _header_and_size, _date_and_id, _date_and_size)
+_BY_HEADER: Final[_Evidence] = (_content_and_date, _header_and_size, _date_and_id, _date_and_size_only)

@@ -70,6 +70,12 @@ def test_a_header_alone_proves_less_than_content() -> None:
     assert match_messages([source], [one(60, b"h", 2, 999, b"<1@x>")], headers_only=True) == {}
 
 
+def test_by_headers_equal_dates_and_sizes_count_only_where_nothing_else_is_known() -> None:
+    """Imported mail often has one date for all: two letters of one size are not one letter."""
+    assert match_messages([one(1, b"h")], [one(60, b"other")], headers_only=True) == {}
+    assert match_messages([one(1)], [one(60)], headers_only=True) == {1: 60}
+
+
 def test_messages_without_date_or_content_are_never_guessed() -> None:
     assert match_messages([Description(1, None, 10)], [Description(60, None, 10)]) == {}
 
