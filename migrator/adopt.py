@@ -161,8 +161,13 @@ class Adopter:
         self._knows_rights = True
         self._knows_verify = True
 
-    async def adopt(self, address: str, password: Secret, *, deadline: float) -> AdoptionResult:
-        """Let CommuniGate take over `password` for `address`. `deadline` is absolute (loop.time())."""
+    async def adopt(
+        self, address: str, password: Secret, *, deadline: float, rights_asked: bool = False
+    ) -> AdoptionResult:
+        """Let CommuniGate take over `password` for `address`. `deadline` is absolute (loop.time()).
+
+        `rights_asked` says that the caller has just heard from the server that the account has no access rights.
+        """
         address = address.lower()
         if is_protected(
             address, protected=self._protected, admin_login=self._admin_login, main_domain=self._main_domain
@@ -173,7 +178,7 @@ class Adopter:
             return AdoptionResult(AdoptionOutcome.REFUSED, reason)
         try:
             async with asyncio.timeout_at(deadline), self._locks.hold(address):
-                return await self._adopt(address, password, deadline)
+                return await self._adopt(address, password, deadline, rights_asked)
         except TimeoutError:
             return AdoptionResult(AdoptionOutcome.LATER, "CommuniGate's CLI did not answer in time")
         except NoSuchAccount as trouble:
@@ -191,11 +196,11 @@ class Adopter:
         except NoSuchAccount:
             return []
 
-    async def _adopt(self, address: str, password: Secret, deadline: float) -> AdoptionResult:
+    async def _adopt(self, address: str, password: Secret, deadline: float, rights_asked: bool) -> AdoptionResult:
         settings = await self._cli.get_account_effective_settings(address, deadline=deadline)
         if not _says(settings, "UseExtPassword", "YES"):
             return AdoptionResult(AdoptionOutcome.ALREADY, "external authentication is off for this account")
-        rights = await self._rights(address, deadline)
+        rights = [] if rights_asked else await self._rights(address, deadline)
         if rights:
             return AdoptionResult(AdoptionOutcome.PROTECTED, f"{address} has access rights: {', '.join(rights)}")
         wanted: Settings = {"Password": password, "UseAppPassword": "YES", "UseExtPassword": "NO"}

@@ -127,6 +127,12 @@ async def test_an_account_with_access_rights_is_never_touched(world: World) -> N
     assert world.updates == 0
 
 
+async def test_rights_that_the_caller_has_just_asked_for_are_not_asked_again(world: World) -> None:
+    result = await world.adopter().adopt(WHO, Secret(b"secret"), deadline=soon(), rights_asked=True)
+    assert result.outcome is AdoptionOutcome.ADOPTED
+    assert "getaccountrights" not in world.server.verbs()
+
+
 async def test_a_server_that_does_not_know_access_rights_is_asked_once(world: World) -> None:
     world.server.rights = False
     adopter = world.adopter()
