@@ -5,6 +5,7 @@ Where the old server's name leads to the new server already, a copy would append
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from migrator.access import Access
@@ -17,6 +18,8 @@ from wire.imap.results import Selected
 _OLDEST: Final = 16  # messages that make an identity: enough that two mailboxes never share them by chance
 _SAMPLE: Final = 8  # at each end of a mailbox, compared where UIDVALIDITY and all UIDs are equal
 _FIELDS: Final = ("Message-ID", "Date", "From", "Subject")
+# Accounts that were made in one second hold a welcome of one size and date: what differs is whom it was brought to.
+_TRACES: Final = ("Message-ID", "To", "Delivered-To", "X-Original-To", "Received")
 
 
 def refuse_same_login(source: Access, target: Access) -> None:
@@ -30,8 +33,10 @@ def refuse_same_login(source: Access, target: Access) -> None:
 async def identify(client: ImapClient, selected: Selected, uids: list[int]) -> InboxIdentity:
     """The identity of the mailbox that is open."""
     oldest = uids[:_OLDEST]
-    summaries = await summaries_of(client, oldest)
-    described = (f"{uid} {moment(found.internal_date)} {found.size}" for uid, found in sorted(summaries.items()))
+    described = []
+    for uid, when, size, header in await _look_at(client, oldest, _TRACES):
+        trace = hashlib.sha256(header).hexdigest()[:12]
+        described.append(f"{uid} {when} {size} {trace}")
     return InboxIdentity(selected.uidvalidity, tuple(described))
 
 
@@ -48,14 +53,17 @@ async def refuse_same_mailbox(
     if await target.uid_search(b"ALL") != uids:
         return
     sample = sorted({*uids[:_SAMPLE], *uids[-_SAMPLE:]})
-    if await _look_at(source, sample) == await _look_at(target, sample):
+    if await _look_at(source, sample, _FIELDS) == await _look_at(target, sample, _FIELDS):
         raise SameMailbox(
             "source and target are the same mailbox: UIDVALIDITY, UIDs and messages are equal; nothing is copied"
         )
 
 
-async def _look_at(client: ImapClient, uids: list[int]) -> list[tuple[int, int | None, int, bytes]]:
-    headers = await client.fetch_headers(uids, _FIELDS)
+async def _look_at(
+    client: ImapClient, uids: list[int], fields: tuple[str, ...]
+) -> list[tuple[int, int | None, int, bytes]]:
+    """uid, moment, size and some header fields of each message; the fields without what servers change in them."""
+    headers = await client.fetch_headers(uids, fields)
     summaries = await summaries_of(client, uids)
     return sorted(
         (uid, moment(found.internal_date), found.size, b" ".join(headers.get(uid, b"").split()))

@@ -69,7 +69,7 @@ class InboxIdentity:
     """
 
     uidvalidity: int
-    oldest: tuple[str, ...] = ()  # "uid date size" of the lowest UIDs; at POP the first UIDLs
+    oldest: tuple[str, ...] = ()  # uid, date, size and a digest of the lowest UIDs; at POP the first UIDLs
 
     def same_as(self, other: InboxIdentity) -> bool:
         """True if at least half of what the smaller of both knows is known to the other too."""
@@ -136,7 +136,8 @@ class Report:
             "source": self.source,
             "target": self.target,
             "seconds": round(self.seconds, 3),
-            "totals": {name: self.total(name) for name in (*counters, "gone", "doubled")} | {"unexplained": self.unexplained},
+            "totals": {name: self.total(name) for name in (*counters, "gone", "doubled")}
+            | {"unexplained": self.unexplained},
             "subscribed": self.subscribed,
             "mailboxes": [mailbox.as_json() for mailbox in self.mailboxes],
             "skipped": [{"mailbox": name, "reason": reason} for name, reason in self.skipped],

@@ -353,6 +353,21 @@ async def test_the_inbox_shows_who_it_is_before_anything_is_written(tmp_path: Pa
         assert not InboxIdentity(1).same_as(InboxIdentity(1))
 
 
+async def test_two_welcomes_of_one_second_are_two_mailboxes(tmp_path: Path) -> None:
+    """Accounts made together: equal UIDVALIDITY, and one message of equal size and date; only its address differs."""
+    found = []
+    for name in (b"ann", b"bob"):
+        (tmp_path / name.decode()).mkdir()
+        async with pair(tmp_path / name.decode()) as it:
+            it.old.box(b"INBOX").store(b"To: %b@old.test\r\nSubject: Welcome\r\n\r\nhello\r\n" % name)
+            found.append((await it.copy()).inbox)
+    ann, bob = found
+    assert ann is not None
+    assert bob is not None
+    assert (ann.uidvalidity, ann.same_as(bob)) == (bob.uidvalidity, False)
+    assert ann.same_as(ann)
+
+
 @pytest.mark.parametrize(
     ("reply", "source_error", "target_error"),
     [
