@@ -35,7 +35,10 @@ def helper_main() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The `extauth` command; returns its exit code."""
-    options = _make_parser().parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["sandbox"] or words[:1] == ["demo"]:
+        return _play(words[0], words[1:])  # they bring their own flags
+    options = _make_parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
@@ -75,8 +78,8 @@ def _make_parser() -> argparse.ArgumentParser:
     command.add_argument("--purge", action="store_true", help="forget the exported passwords afterwards")
     command = add("forget", _forget, "drop what is remembered of an address")
     command.add_argument("address", metavar="ADDRESS")
-    add("sandbox", _sandbox, "a simulated CommuniGate and old server, until interrupted", config=False)
-    add("demo", _demo, "a whole migration on the sandbox, with a live table", config=False)
+    add("sandbox", _unreachable, "a simulated CommuniGate and old server, until interrupted", config=False)
+    add("demo", _unreachable, "a whole migration on the sandbox, with a live table", config=False)
     return parser
 
 
@@ -130,16 +133,21 @@ def _forget(options: argparse.Namespace) -> int:
     return _OK
 
 
-def _sandbox(_options: argparse.Namespace) -> int:
-    from extauth.sandbox.serve import main as serve_sandbox
+def _play(name: str, words: Sequence[str]) -> int:
+    """`sandbox` and `demo`: imported here, so that the helper never loads them."""
+    if name == "sandbox":
+        from extauth.sandbox.serve import main as play
+    else:
+        from extauth.sandbox.demo import main as play
+    try:
+        return play(list(words))
+    except SystemExit as stop:  # argparse's own word for wrong usage is 2
+        return _USAGE if stop.code == 2 else int(stop.code or 0)
 
-    return serve_sandbox()
 
-
-def _demo(_options: argparse.Namespace) -> int:
-    from extauth.sandbox.demo import main as run_demo
-
-    return run_demo()
+def _unreachable(_options: argparse.Namespace) -> int:
+    """`sandbox` and `demo` stand in the parser for its help only; `main` hands them on before it parses."""
+    return _USAGE
 
 
 if __name__ == "__main__":

@@ -102,9 +102,11 @@ class Sandbox:
             self.communigate.add_domain(domain.name)
         for number in range(users):
             self.add_user(number)
+        by_pop = {domain.name for domain in self.domains if domain.copy == "pop"}
         for user in self.old.users.values():
             letters = LetterBox(user.address, seed, big=big)
-            self.messages += fill(user.store, letters, inbox=inbox, mailboxes=mailboxes, each=each)
+            shown = 0 if user.address.partition("@")[2] in by_pop else mailboxes  # POP shows the INBOX only
+            self.messages += fill(user.store, letters, inbox=inbox, mailboxes=shown, each=each)
 
     def add_user(self, number: int, password: bytes | None = None) -> OldUser:
         """The old server's user of this number; the same number gives the same name and password."""

