@@ -10,6 +10,7 @@ tell from the source.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
@@ -17,16 +18,16 @@ from typing import Final
 from migrator.access import Access
 from migrator.acls import copy_acl
 from migrator.identity import identify, refuse_same_login
-from migrator.mailbox_copy import MailboxCopy, MailboxHeld
+from migrator.mailbox_copy import MailboxCopy
 from migrator.marks import UNKNOWN, MarkStore
 from migrator.options import CopyOptions
 from migrator.plan import Naming, Pair, Plan, PlanOptions, counterpart, is_inbox, plan_mailboxes, show
-from migrator.report import CopyInterrupted, InboxIdentity, MailboxReport, Report
+from migrator.report import CopyInterrupted, InboxIdentity, MailboxReport, Report, SameMailbox
 from migrator.session import Session, Surroundings
 from wire.imap.client import ImapClient
 from wire.imap.names import encode_mailbox
 from wire.imap.results import Listed
-from wire.outcome import MailboxUnavailable, Permanent, Temporary
+from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary
 
 _TRIES: Final = 4  # connections made within one run, where they break after the copying has begun
 _STOPS: Final = frozenset({"OVERQUOTA", "LIMIT", "THROTTLED"})  # said of one mailbox, true of all
@@ -147,13 +148,18 @@ class _Run:
     async def _copy_pairs(self, session: Session, pairs: list[Pair]) -> None:
         """Each mailbox in turn; one that cannot be copied does not keep the others from it."""
         session.names = {pair.target for pair in pairs}
+        sources: dict[bytes, list[bytes]] = defaultdict(list)
+        for pair in pairs:
+            sources[pair.target].append(pair.source)
         for pair, box in zip(pairs, self.report.mailboxes, strict=True):
-            others = await _uids_of_others(session, pair, pairs)
+            others = await _uids_of(session, [name for name in sources[pair.target] if name != pair.source])
             try:
                 await MailboxCopy(session, pair, box, others).run()
                 if self._options.acl:
                     await self._copy_acl(session, pair, box)
-            except (MailboxUnavailable, MailboxHeld) as trouble:
+            except (SetupTrouble, SameMailbox):
+                raise  # true of the whole account
+            except Permanent as trouble:
                 box.held = str(trouble)
             except Temporary as trouble:
                 box.postponed = str(trouble)
@@ -169,7 +175,9 @@ class _Run:
 
     async def _subscribe(self, session: Session, pairs: list[Pair]) -> None:
         """Subscribe at the target to what was subscribed at the source, of the mailboxes that are copied."""
-        copied = [pair for pair, box in zip(pairs, self.report.mailboxes, strict=True) if not box.held]
+        copied = {
+            pair.source: pair.target for pair, box in zip(pairs, self.report.mailboxes, strict=True) if not box.held
+        }
         there = {entry.name for entry in await _list(session.target, session.target_access.prefix, subscribed=True)}
         for entry in await _list(session.source, session.source_access.prefix, subscribed=True):
             name = counterpart(entry.name, copied)
@@ -225,14 +233,13 @@ async def _naming(client: ImapClient, listed: list[Listed]) -> Naming:
     return Naming(separators[0] if separators else None)
 
 
-async def _uids_of_others(session: Session, pair: Pair, pairs: list[Pair]) -> frozenset[int]:
-    """Target uids in the same target mailbox that another source mailbox has brought there (--renameMailbox)."""
+async def _uids_of(session: Session, sources: list[bytes]) -> frozenset[int]:
+    """Target uids that other source mailboxes have brought into the same target mailbox (--renameMailbox)."""
     found: set[int] = set()
-    for other in pairs:
-        if other.target == pair.target and other.source != pair.source:
-            marks = await session.marks.load(other.source)
-            if marks is not None:
-                found.update(uid for _, uid in marks.runs if uid != UNKNOWN)
+    for source in sources:
+        marks = await session.marks.load(source)
+        if marks is not None:
+            found.update(uid for _, uid in marks.runs if uid != UNKNOWN)
     return frozenset(found)
 
 

@@ -138,13 +138,12 @@ def ancestors(name: bytes, separator: bytes | None) -> list[bytes]:
     return [separator.join(parts[:count]) for count in range(1, len(parts)) if parts[count - 1]]
 
 
-def counterpart(name: bytes, pairs: Iterable[Pair]) -> bytes | None:
-    """The target's name of a source mailbox, if it is copied; INBOX in any case."""
-    by_name = {pair.source: pair.target for pair in pairs}
-    if name in by_name:
-        return by_name[name]
-    if name.upper() == b"INBOX":
-        return next((target for source, target in by_name.items() if source.upper() == b"INBOX"), None)
+def counterpart(name: bytes, targets: Mapping[bytes, bytes]) -> bytes | None:
+    """The target's name of a source mailbox, by the names of those that are copied; INBOX in any case."""
+    if name in targets:
+        return targets[name]
+    if is_inbox(name):
+        return next((target for source, target in targets.items() if is_inbox(source)), None)
     return None
 
 

@@ -184,6 +184,23 @@ async def test_one_mailbox_that_cannot_be_had_does_not_keep_the_others(tmp_path:
         assert report.unexplained == 0
 
 
+async def test_a_mailbox_that_is_broken_on_the_servers_disk_does_not_keep_the_others(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it:
+        for name in (b"A", b"B"):
+            fill(it.old, 2, name)
+        opened = [b""]
+
+        def command(line: bytes) -> bytes | None:
+            if line.startswith(b"EXAMINE"):
+                opened.append(line)
+            return b"NO index is corrupt" if line.startswith(b"UID") and opened[-1] == b'EXAMINE "A"' else None
+
+        it.old.on_command = command
+        report = await it.copy()
+        states = {box.source: (box.copied, "corrupt" in box.held) for box in report.mailboxes}
+        assert states == {"INBOX": (0, False), "A": (0, True), "B": (2, False)}
+
+
 async def test_a_name_that_the_target_refuses_is_changed_and_stays_so(tmp_path: Path) -> None:
     async with pair(tmp_path) as it:
         fill(it.old, 2, b'say "hi"')

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 
 from migrator.plan import (
     Naming,
-    Pair,
     Plan,
     PlanOptions,
     ancestors,
@@ -287,10 +287,18 @@ def test_the_mailboxes_above() -> None:
 
 
 def test_the_counterpart_of_a_subscription() -> None:
-    pairs = [Pair(b"INBOX", b"INBOX"), Pair(b"a.b", b"a/b")]
-    assert counterpart(b"a.b", pairs) == b"a/b"
-    assert counterpart(b"inbox", pairs) == b"INBOX"
-    assert counterpart(b"gone", pairs) is None
+    targets = {b"Inbox": b"INBOX", b"a.b": b"a/b"}
+    assert counterpart(b"a.b", targets) == b"a/b"
+    assert counterpart(b"inbox", targets) == b"INBOX"
+    assert counterpart(b"gone", targets) is None
+
+
+def test_ten_thousand_mailboxes_are_planned_in_a_moment() -> None:
+    names = [f"Archive/{number % 100}/Folder {number}" for number in range(10_000)]
+    started = time.process_time()
+    first = plan("INBOX", *names, *(name.upper() for name in names[:500]))
+    assert len(first.pairs) == 10_501
+    assert time.process_time() - started < 5, "nothing here may be quadratic"
 
 
 def test_control_characters_never_reach_a_report() -> None:
