@@ -10,7 +10,6 @@ import pytest
 from tests.fault.imap_script import Step, logged_in, serving
 from wire.endpoint import TlsPolicy, parse_endpoint
 from wire.imap.client import ImapClient
-from wire.imap.encoder import Unsendable
 from wire.imap.results import Appended
 from wire.outcome import MailboxUnavailable, MessageRefused, ProtocolTrouble, Temporary
 from wire.secret import Secret
@@ -123,7 +122,7 @@ async def test_a_mailbox_name_that_needs_a_literal() -> None:
 async def test_refusals(capabilities: bytes, reply: bytes, kind: type[Exception]) -> None:
     """Before the message or after it, the same meaning."""
     read = len(MESSAGE) + 2 if capabilities is PLUS else 0
-    async with logged_in(capabilities, Step(b"APPEND", reply, read=read)) as (client, _):
+    async with logged_in(capabilities, Step(b"APPEND", reply, read=read), Step(b"NOOP", b"TAG OK\r\n")) as (client, _):
         with pytest.raises(kind) as caught:
             await append(client, MESSAGE)
         assert type(caught.value) is kind
@@ -187,14 +186,72 @@ async def test_cancelled_in_the_literal() -> None:
 async def test_flags_that_break_out_are_refused_before_anything_is_sent(flag: bytes) -> None:
     """The connection stays usable."""
     async with logged_in(PLUS, Step(b"NOOP", b"TAG OK\r\n")) as (client, script):
-        with pytest.raises(Unsendable):
+        with pytest.raises(MessageRefused):
             await client.append(b"INBOX", (flag,), None, 1, pieces(b"x"))
-        with pytest.raises(Unsendable):
+        with pytest.raises(MessageRefused):
             await client.append(b"INBOX", (), b'1-Jan-2000" {1}\r\n', 1, pieces(b"x"))
-        with pytest.raises(Unsendable):
+        with pytest.raises(MailboxUnavailable):
             await client.append(b"IN\0BOX", (), None, 1, pieces(b"x"))
         await client.noop()
     assert len(script.lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "flags", "date"),
+    [
+        (b"INBOX", (), b"31-Feb-2020 00:00:00 +0000"),
+        (b"INBOX", (), b"01-Foo-2020 00:00:00 +0000"),
+        (b"INBOX", (), b"01-Jan-1900 00:00:00 +0000"),
+        (b"INBOX", (), b"01-Jan-2020 24:00:00 +0000"),
+        (b"INBOX", (), b"01-Jan-2020 00:00:00 GMT"),
+        (b"INBOX", (), b"1-Jan-2020 00:00:00 +0000"),
+        (b"INBOX", (b"\\XOdd",), None),
+        (b"INBOX", (b"a+b",), None),
+        (b"INBOX", (b"k" * 65,), None),
+        (b"IN\xfc", (), None),
+    ],
+)
+async def test_mail_is_never_taken_for_commands(mailbox: bytes, flags: Sequence[bytes], date: bytes | None) -> None:
+    """Dovecot answers BAD to arguments it dislikes and runs an unasked literal as commands: such a one asks first."""
+    head = [Step(b"{3+}\r\n"), Step(b"IN\xfc {18}", b"TAG BAD no\r\n")] if b"\xfc" in mailbox else []
+    steps = [*(head or [Step(b"{18}\r\n", b"TAG BAD no\r\n")]), Step(b"NOOP", b"TAG OK\r\n")]
+    async with logged_in(PLUS, *steps) as (client, script):
+        with pytest.raises(MessageRefused):
+            await client.append(mailbox, flags, date, 18, pieces(b"x DELETE INBOX\r\n\r\n"))
+        await client.noop()
+    assert not any(b"DELETE" in line for line in script.lines)
+
+
+async def test_after_a_bad_the_place_is_found_again() -> None:
+    """What the server says to a literal that it took for commands is passed over, and every later one asks first."""
+    stray = b"TAG BAD no\r\nx OK Create completed\r\n* LIST () NIL x\r\ny NO no\r\n* BAD Invalid tag\r\n+ what\r\n"
+    steps = [
+        Step(b"{22+}\r\n", stray, read=24),
+        Step(b"NOOP", b"TAG OK\r\n"),
+        Step(b"{22}\r\n", b"+ go on\r\n", read=0),
+        Step(b"Subject: hi", b"TAG OK\r\n", read=11),
+    ]
+    async with logged_in(PLUS, *steps) as (client, _):
+        with pytest.raises(MessageRefused):
+            await append(client, MESSAGE)
+        await append(client, MESSAGE)
+        assert client.stream.usable
+
+
+async def test_a_place_that_is_lost_for_good() -> None:
+    """A reply to our NOOP never comes: the connection ends."""
+    stray = b"TAG BAD no\r\n" + b"x BAD no\r\n" * 20_000
+    async with logged_in(PLUS, Step(b"{22+}\r\n", stray, read=24), Step(b"NOOP", b"")) as (client, _):
+        with pytest.raises(ProtocolTrouble):
+            await append(client, MESSAGE)
+        assert not client.stream.usable
+
+
+async def test_ok_before_the_message() -> None:
+    """It confirms nothing: the message was not sent."""
+    async with logged_in(NEITHER, Step(b"APPEND", b"TAG OK [APPENDUID 1 2] done\r\n")) as (client, _):
+        with pytest.raises(ProtocolTrouble):
+            await append(client, MESSAGE)
 
 
 async def test_a_huge_message_streams() -> None:

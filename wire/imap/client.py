@@ -392,17 +392,17 @@ class ImapClient:
         return True
 
     async def logout(self, *, wait: bool = False) -> None:
-        """Say LOGOUT and close; never raises for what the server makes of it. With `wait`, its BYE is awaited."""
+        """Say LOGOUT and close; never raises for what the server makes of it. With `wait`, its reply is awaited."""
         try:
-            tag = self._dialogue.next_tag()
-            await self.stream.write(tag + b" LOGOUT\r\n")
-            while wait:
-                response = await self._dialogue.read()
-                wait = not (isinstance(response, Status) and response.tag)
+            await self.stream.write(self._dialogue.next_tag() + b" LOGOUT\r\n")
+            if not wait:
+                self.stream.close()
+                return
+            while not (isinstance(response := await self._dialogue.read(), Status) and response.tag):
+                pass  # BYE, and whatever else there was to say
         except Temporary:
             pass  # the server was faster; there is nothing left to lose
-        finally:
-            self.stream.close()
+        self.stream.abort()
 
     def close(self) -> None:
         """Drop the connection without a word."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from wire.imap.encoder import Arg, LiteralOf, encode_command
+from wire.imap.encoder import Arg, encode_command
 from wire.imap.parser import Assembler, Continuation, Response, Status, Untagged, check_literal
 from wire.outcome import ProtocolTrouble, Temporary
 from wire.stream import Stream
@@ -22,6 +22,7 @@ GREETING_LITERAL_LIMIT: Final = 8192
 LINE_LIMIT: Final = 32 << 20  # after login: a SEARCH reply of two million UIDs is one line of 20 MB
 LITERAL_LIMIT: Final = 4 << 20  # names, headers; message bodies are streamed and have no limit
 COLLECT_LIMIT: Final = 2_000_000  # untagged replies kept for one command: a mailbox nobody has is this large
+STRAY_LIMIT: Final = 10_000  # replies to a message taken for commands, one for each of its lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Dialogue:
         self.line_limit = GREETING_LINE_LIMIT
         self.literal_limit = GREETING_LITERAL_LIMIT
         self.progress_timeout: float | None = None
+        self.unasked = True  # LITERAL+ may be used; see `find_place_again`
         # Random, so that a reply sent before the command was cannot carry its tag.
         self._prefix = tag_prefix or b"x" + os.urandom(3).hex().encode()
         self._count = 0
@@ -67,11 +69,9 @@ class Dialogue:
         if self.progress_timeout is not None:
             self.stream.deadline = asyncio.get_running_loop().time() + self.progress_timeout
 
-    def encode(self, tag: bytes, name: bytes, args: Sequence[Arg], *, unasked_limit: int | None = None) -> list[bytes]:
-        """The command as chunks, with the literal forms that the server offers; larger literals ask first."""
-        sizes = [arg.size for arg in args if isinstance(arg, LiteralOf)]
-        ask = unasked_limit is not None and any(size > unasked_limit for size in sizes)
-        plus, minus = self.has("LITERAL+") and not ask, self.has("LITERAL-") and not ask
+    def encode(self, tag: bytes, name: bytes, args: Sequence[Arg]) -> list[bytes]:
+        """The command as chunks, with the literal forms that the server offers."""
+        plus, minus = (self.unasked and self.has(form) for form in ("LITERAL+", "LITERAL-"))
         return encode_command(tag, name, args, literal_plus=plus, literal_minus=minus)
 
     async def read(self) -> Response:
@@ -192,6 +192,22 @@ class Dialogue:
                 notices.append(response)
             if len(untagged) + len(notices) > COLLECT_LIMIT:
                 raise self.broken("the reply never ends")
+
+    async def find_place_again(self) -> None:
+        """After BAD to a command with an unasked literal: the server may have read the literal as commands.
+
+        Passes over whatever it says to them, up to the reply to a NOOP, and asks before every literal from now on.
+        """
+        self.unasked = False
+        tag = self.next_tag()
+        await self.stream.write(tag + b" NOOP\r\n")
+        for _ in range(STRAY_LIMIT):
+            response = await self.read()
+            if isinstance(response, Status):
+                self.refuse_bye(response)
+                if response.tag == tag:
+                    return
+        raise self.broken("the server took a literal for commands")
 
     async def run(
         self, name: bytes, args: Sequence[Arg] = (), *, take: Callable[[Untagged], bool] | None = None

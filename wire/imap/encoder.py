@@ -7,6 +7,7 @@ code. CR, LF and NUL are refused in both atoms and quoted strings, NUL everywher
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,9 +33,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class LiteralOf:
-    """The head of a literal of `size` bytes which the caller streams after the last chunk (APPEND)."""
+    """The head of a literal of `size` bytes which the caller streams after the last chunk (APPEND).
+
+    With `ask`, the server's `+` is awaited even where LITERAL+ would do without. A server that dislikes the rest of
+    the command may answer BAD and then read the literal as commands (Dovecot 2.3 does): lines from outside are sent
+    unasked only behind arguments that no server can dislike.
+    """
 
     size: int
+    ask: bool = False
 
 
 Arg = bytes | Text | LiteralOf  # bytes: an atom or a parenthesised list, written by our own code
@@ -64,7 +71,8 @@ def encode_command(
         raise Unsendable("CR, LF or NUL in a command name")
     for arg in args:
         if isinstance(arg, LiteralOf):
-            chunks.append(line + b" {%d%s}\r\n" % (arg.size, _plus(arg.size, literal_plus, literal_minus)))
+            plus = b"" if arg.ask else _plus(arg.size, literal_plus, literal_minus)
+            chunks.append(line + b" {%d%s}\r\n" % (arg.size, plus))
             return chunks
         if isinstance(arg, bytes):
             if _FORBIDDEN.search(arg):
@@ -75,7 +83,8 @@ def encode_command(
         elif b"\0" in arg.value:
             raise Unsendable("NUL in an argument: IMAP cannot carry it")
         else:
-            plus = _plus(len(arg.value), literal_plus, literal_minus)
+            safe = not _FORBIDDEN.search(arg.value)  # see LiteralOf
+            plus = _plus(len(arg.value), literal_plus and safe, literal_minus and safe)
             line += b" {%d%s}\r\n" % (len(arg.value), plus)
             if not plus:
                 chunks.append(line)
@@ -90,6 +99,34 @@ def _plus(size: int, literal_plus: bool, literal_minus: bool) -> bytes:
 
 
 _FLAG: Final = re.compile(rb"\\?[^\x00-\x20(){%*\"\\\]\x7f-\xff]+\Z")
+
+
+_SYSTEM_FLAGS: Final = frozenset({b"\\answered", b"\\flagged", b"\\deleted", b"\\seen", b"\\draft"})
+_KEYWORD: Final = re.compile(rb"[A-Za-z0-9$_.-]{1,64}\Z")
+_DATE: Final = re.compile(
+    rb"([ 0-3][0-9])-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-(19[7-9][0-9]|20[0-2][0-9]|203[0-7]) "
+    rb"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9] [+-](?:0[0-9]|1[0-4])[0-5][0-9]\Z"
+)
+_MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+def undisputed(mailbox: bytes, flags: Iterable[bytes], date: bytes | None) -> bool:
+    """Whether no server can find fault with these arguments of APPEND as such."""
+    return (
+        len(mailbox) <= QUOTED_LIMIT
+        and bool(_QUOTABLE.match(mailbox))
+        and all(flag.lower() in _SYSTEM_FLAGS or _KEYWORD.match(flag) for flag in flags)
+        and (date is None or _undisputed_date(date))
+    )
+
+
+def _undisputed_date(date: bytes) -> bool:
+    """A day that the calendar has, in a year that every server's clock can hold."""
+    match = _DATE.match(date)
+    if match is None:
+        return False
+    year = int(match[3])
+    return 1 <= int(match[1]) <= monthrange(year, _MONTHS.index(match[2]) + 1)[1]
 
 
 def sendable_flag(flag: bytes) -> bool:

@@ -14,10 +14,10 @@ from typing import Final
 
 from wire.imap.classify import classify_append_failure, classify_failure
 from wire.imap.dialogue import Completed, Dialogue
-from wire.imap.encoder import Arg, LiteralOf, Text, quote, render_flags
+from wire.imap.encoder import Arg, LiteralOf, Text, Unsendable, quote, render_flags, undisputed
 from wire.imap.parser import Assembler, Response, Status, Untagged, check_literal
 from wire.imap.results import Appended, read_appended, read_fetch, read_number
-from wire.outcome import ProtocolTrouble, Temporary
+from wire.outcome import MailboxUnavailable, MessageRefused, ProtocolTrouble, Temporary
 
 CHUNK: Final = 65536  # bytes handed on at once: one socket read
 UNASKED_LIMIT: Final = 1 << 20  # larger literals are announced first ({n}), so that a refusal costs no upload
@@ -188,31 +188,48 @@ async def append(
 ) -> Appended:
     """Store one message of exactly `size` bytes.
 
-    MessageRefused for a NO about the message, MailboxUnavailable for one about the mailbox, Temporary by code
-    (OVERQUOTA among them). When `chunks` raise, end early or give too much, the connection is cut off in the literal.
+    MessageRefused for a NO about the message (or flags and a date that cannot be sent), MailboxUnavailable for one
+    about the mailbox, Temporary by code (OVERQUOTA among them). When `chunks` raise, end early or give too much, the
+    connection is cut off in the literal.
     """
     dialogue.renew()
     if dialogue.stream.buffered:
         await dialogue.settle()
     tag = dialogue.next_tag()
-    args: list[Arg] = [Text(mailbox)]
-    if flags:
-        args.append(render_flags(flags))
-    if internal_date is not None:
-        args.append(quote(internal_date))
-    heads = dialogue.encode(tag, b"APPEND", (*args, LiteralOf(size)), unasked_limit=UNASKED_LIMIT)
+    heads = _append_heads(dialogue, tag, mailbox, flags=flags, date=internal_date, size=size)
     head = heads.pop() if heads[-1].endswith(b"+}\r\n") else b""  # one that waits for no `+` goes with the message
     try:
         reply = await dialogue.ask(heads, tag)
+        if reply is not None and reply.status == b"OK":
+            raise dialogue.broken("OK to a message that was not sent")
         if reply is None:
             await _send_literal(dialogue, head, size, chunks)
             reply = await dialogue.read_reply(tag)
+            if head and reply.status == b"BAD":
+                await dialogue.find_place_again()
     except BaseException:  # cancelled or failed in the middle of a literal: nothing but an end can follow
         dialogue.stream.abort()
         raise
     if reply.status != b"OK":
         raise classify_append_failure(reply.status, reply.code, reply.text, what="APPEND")
     return read_appended(reply)
+
+
+def _append_heads(
+    dialogue: Dialogue, tag: bytes, mailbox: bytes, *, flags: Sequence[bytes], date: bytes | None, size: int
+) -> list[bytes]:
+    """The command up to the message; nothing is sent for what cannot be."""
+    ask = size > UNASKED_LIMIT or not undisputed(mailbox, flags, date)
+    try:
+        args: list[Arg] = [render_flags(flags)] if flags else []
+        if date is not None:
+            args.append(quote(date))
+    except Unsendable as error:
+        raise MessageRefused(error.text) from None
+    try:
+        return dialogue.encode(tag, b"APPEND", (Text(mailbox), *args, LiteralOf(size, ask)))
+    except Unsendable as error:
+        raise MailboxUnavailable(error.text) from None
 
 
 async def _send_literal(dialogue: Dialogue, head: bytes, size: int, chunks: AsyncIterator[bytes]) -> None:
