@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -240,6 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(USAGE)
     except click.Abort:
         sys.exit(NEEDS_A_PERSON)
+    except Exception as error:  # noqa: BLE001 - the outermost scope: a bug must end with its own exit code
+        traceback.print_exception(error)
+        sys.exit(OUR_FAULT)
     sys.exit(DONE)
 
 

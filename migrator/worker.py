@@ -40,7 +40,6 @@ class _Running:
     claim: Claim
     runner: JobRunner
     mailboxes: dict[str, Progress] = field(default_factory=dict)
-    lost: bool = False
 
     def note(self, progress: Progress) -> None:
         self.mailboxes[progress.mailbox] = progress
@@ -175,33 +174,35 @@ class CopyWorker:
         return result.outcome is not AdoptionOutcome.LATER
 
     async def _run(self, running: _Running) -> None:
-        """One copy, from claim to outcome. Never raises but CancelledError."""
+        """One copy, from claim to outcome. Never raises but CancelledError, when the worker stops."""
         job, claim = running.claim.job, running.claim
         log = self._log.bind(account=job.account, source=job.source, job=job.id)
         log.info("copy started", attempt=job.attempts + 1)
         started = self._clock()
         copying = asyncio.create_task(self._copy(running))
-        keeping = asyncio.create_task(self._keep(running, copying, log))
+        keeping = asyncio.create_task(self._keep(running, log))
         try:
-            outcome = await copying
-            await self._settle(running, outcome, log, self._clock() - started)
-        except asyncio.CancelledError:
-            await self._stop_copying(copying)
-            if running.lost:
+            await asyncio.wait({copying, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if not copying.done():
+                keeping.result()  # a bug there is one of this copy
                 log.warning("copy given up: its lease was lost")
-                if not self._stopping.is_set():
-                    return
+            elif copying.cancelled():  # not by us: something within the copy cancelled itself
+                log.error("bug", reason="cancelled from within")
+                await self._note_bug(claim, "cancelled from within", log)
             else:
-                await self._release(claim, log)
+                await self._settle(running, copying.result(), log, self._clock() - started)
+        except asyncio.CancelledError:
+            await _end(copying)
+            await self._release(claim, log)
             raise
         except Temporary as trouble:  # the ledger: the lease runs out, and the copy goes on where the marks say
             log.error("outcome not written", reason=str(trouble))
         except Exception as error:  # this loop owns the job: a bug holds one copy, not the worker
-            await self._stop_copying(copying)
             log.error("bug", exc_info=error)
-            await self._note_bug(claim, error, log)
+            await _end(copying)
+            await self._note_bug(claim, type(error).__name__, log)
         finally:
-            keeping.cancel()
+            await asyncio.gather(_end(copying), _end(keeping))
 
     async def _copy(self, running: _Running) -> Outcome:
         async def claimed(identity: InboxIdentity) -> str:
@@ -210,13 +211,8 @@ class CopyWorker:
 
         return await running.runner.run(running.claim.job, progress=running.note, claimed=claimed)
 
-    @staticmethod
-    async def _stop_copying(copying: asyncio.Task[Outcome]) -> None:
-        copying.cancel()
-        await asyncio.gather(copying, return_exceptions=True)
-
-    async def _keep(self, running: _Running, copying: asyncio.Task[Outcome], log: Any) -> None:
-        """Renew the lease and tell the progress; cancel the copy when the lease is lost."""
+    async def _keep(self, running: _Running, log: Any) -> None:
+        """Renew the lease and tell the progress; returns when the lease is lost."""
         told = (0, 0)
         renewed = self._clock()
         while True:
@@ -235,8 +231,6 @@ class CopyWorker:
                     log.info("progress", copied=so_far[0], bytes=so_far[1], mailboxes=len(running.mailboxes))
                 told = so_far
             if not kept:
-                running.lost = True
-                copying.cancel()
                 return
 
     async def _settle(self, running: _Running, outcome: Outcome, log: Any, seconds: float) -> None:
@@ -266,12 +260,18 @@ class CopyWorker:
         except Temporary as trouble:
             log.warning("lease not given back; it runs out", reason=str(trouble))
 
-    async def _note_bug(self, claim: Claim, error: Exception, log: Any) -> None:
+    async def _note_bug(self, claim: Claim, what: str, log: Any) -> None:
         pause = pause_before(claim.job.attempts, random.random())  # noqa: S311 - spreads load, guards nothing
         try:
-            await self._queue.fail(claim, pause, f"a fault of this program: {type(error).__name__}; see the log")
+            await self._queue.fail(claim, pause, f"a fault of this program: {what}; see the log")
         except Temporary as trouble:
             log.error("outcome not written", reason=str(trouble))
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel `task` and wait until it is over, however it ends."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 _WORDS: Final = {

@@ -159,6 +159,13 @@ def test_usage_errors_end_with_64(arguments: list[str]) -> None:
     assert run(*arguments) == 64
 
 
+def test_a_fault_of_this_program_ends_with_70(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_keys(config)
+    config.write_text(config.read_text().replace("/state.db", "/zero\\u0000byte"))
+    assert run("jobs", "--config", config) == 70  # nothing of ours expects a zero byte there
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     assert "keygen" in capsys.readouterr().out

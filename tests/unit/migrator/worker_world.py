@@ -1,0 +1,135 @@
+"""A ledger between a sandbox's servers and a worker, for the tests of the worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from extauth.sandbox.old_server import OldUser
+from extauth.sandbox.world import Sandbox
+from migrator.config import load_settings
+from migrator.copy_job import JobRunner
+from migrator.ledger.jobs import LedgerQueue
+from migrator.ledger.logins import Logins
+from migrator.ledger.store import Store
+from migrator.model import Job, Outlook, VerifiedLogin
+from migrator.processes import this_worker
+from migrator.report import Report
+from migrator.seal import Sealer
+from migrator.worker import CopyWorker
+from migrator.workshop import Workshop
+from wire.secret import Secret
+
+ME = this_worker("test")
+
+
+def keep_log() -> list[dict[str, object]]:
+    """What is logged from now on, as dictionaries."""
+    lines: list[dict[str, object]] = []
+
+    def keep(_logger: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        lines.append({"level": level, **event})
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep], cache_logger_on_first_use=False)
+    return lines
+
+
+class Ledger:
+    """The ledger of a sandbox, seen from a worker and from the helper."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.settings = load_settings(sandbox.write_config(), {})
+        self.store = Store(self.settings.state.path)
+        self.logins = Logins(self.store)
+        self.queue = LedgerQueue(self.store)
+        self.workshop = Workshop(self.settings, self.store)
+
+    def runner(self) -> JobRunner:
+        return self.workshop.runner()
+
+    def worker(self, **options: object) -> CopyWorker:
+        return CopyWorker(ME, self.queue, self.runner, poll=0.02, **options)  # type: ignore[arg-type]
+
+    async def log_in(self, user: OldUser, *, account: str = "", adopted: bool = False) -> None:
+        """What the helper writes after a right password; `adopted` as if it had got no further than that."""
+        account = account or user.address
+        domain_name = account.partition("@")[2]
+        domain = self.settings.domain(domain_name)
+        assert domain is not None
+        password = Secret(user.password)
+        sealed = Sealer(self.settings.state.public_key_file).seal(password, account)
+        source = str(domain.copy_endpoint)
+        login = VerifiedLogin(account, domain_name, source, user.login, sealed, domain.after_login)
+        if self.sandbox.communigate.account(account) is None:
+            self.sandbox.communigate.directory.create_account(account)
+        await self.logins.submit(login)
+        if adopted:
+            await self.logins.adopted(account)
+        await self.store.write(lambda c: c.execute("UPDATE jobs SET not_before = 0 WHERE attempts = 0") and None)
+        await self.store.write(lambda c: c.execute("UPDATE accounts SET not_before = 0") and None)
+
+    async def work(self) -> Outlook:
+        return await self.worker().work(until_idle=True)
+
+    async def job(self, user: OldUser) -> Job:
+        return next(job for job in await self.queue.jobs() if job.account == user.address)
+
+    async def sealed(self, user: OldUser) -> bytes | None:
+        job = await self.job(user)
+        login = await self.logins.login_of(job.account, job.source)
+        assert login is not None
+        return login.sealed
+
+    def arrived(self, user: OldUser) -> bool:
+        """Whether each message of the old mailbox is in the new one, once."""
+        account = self.sandbox.communigate.account(user.address)
+        assert account is not None
+        return contents(account.store) == contents(user.store)
+
+    async def close(self) -> None:
+        await self.workshop.close()
+        await self.store.close()
+
+
+def contents(store) -> list[bytes]:
+    return sorted(message.data for mailbox in store.mailboxes.values() for message in mailbox.messages)
+
+
+@asynccontextmanager
+async def world(**options: object) -> AsyncIterator[tuple[Sandbox, Ledger]]:
+    options = {"users": 1, "domains": ["one.test"], "inbox": 4, "mailboxes": 2, "each": 2, "big": 1000, **options}
+    async with Sandbox(**options) as sandbox:  # type: ignore[arg-type]
+        ledger = Ledger(sandbox)
+        try:
+            yield sandbox, ledger
+        finally:
+            await ledger.close()
+
+
+class Scripted:
+    """A copier that does what a test says; everything around it is the real thing."""
+
+    def __init__(self, script) -> None:
+        self.script = script
+        self.calls: list[str] = []
+
+    async def __call__(self, account, source, target, options, *, progress, before_copy):
+        self.calls.append(account)
+        result = self.script(len(self.calls))
+        if isinstance(result, Exception):
+            raise result
+        if result is not None:
+            await result
+        return Report("source", "target")
+
+
+def scripted(ledger: Ledger, script) -> Scripted:
+    copy = Scripted(script)
+    runner = ledger.workshop.runner()
+    changed = JobRunner(runner.settings, runner.logins, runner.opener, runner.adopter, copy)
+    ledger.runner = lambda: changed  # type: ignore[method-assign]
+    return copy
