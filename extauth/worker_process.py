@@ -7,6 +7,7 @@ helper is started again. A file lock allows one for a state directory; one of an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,6 +34,7 @@ class EmbeddedWorker:
         self._notices = notices
         self._config = self._directory = self._log = Path()
         self._process: subprocess.Popen[bytes] | None = None
+        self._descriptor = -1  # of the process, readable when it has ended
         self._started_at = 0.0
         self._pause = _PAUSE
         self._replaced: Holder | None = None
@@ -57,6 +59,8 @@ class EmbeddedWorker:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         now = asyncio.get_running_loop().time()
         if self._process is not None:
             code = self._process.poll()
@@ -64,6 +68,7 @@ class EmbeddedWorker:
                 self._look_in(_LOOK)
                 return
             self._process = None
+            self._unwatch()
             if read_holder(self._directory) is None:
                 self._ended(code, now)
                 return
@@ -74,6 +79,18 @@ class EmbeddedWorker:
         elif holder.pid and holder.version != program_version() and holder != self._replaced:
             self._replace(holder)
         self._look_in(_LOOK if self._process is not None or holder is not None else self._pause)
+
+    def _watch(self, pid: int) -> None:
+        """Look at once when the process ends, where the system can tell; else at the next look."""
+        with contextlib.suppress(OSError, AttributeError, NotImplementedError):
+            self._descriptor = os.pidfd_open(pid)
+            asyncio.get_running_loop().add_reader(self._descriptor, self._look)
+
+    def _unwatch(self) -> None:
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _ended(self, code: int, now: float) -> None:
         if now - self._started_at > _STEADY:
@@ -113,5 +130,6 @@ class EmbeddedWorker:
             self._notices.alarm("worker", f"the worker cannot be started: {error.strerror}")
         else:
             self._notices.log.info("worker started", pid=self._process.pid)
+            self._watch(self._process.pid)
         finally:
             os.close(log)
