@@ -3,10 +3,7 @@
 # make check   style and types only
 # make bench   the login path measured against real servers
 
-PYTHON := $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-JOBS ?= 2
 
 .PHONY: demo test check style types tests bench packages clean
 
@@ -35,9 +32,7 @@ packages:
 	@./.ci/packages dovecot-imapd dovecot-pop3d postfix
 
 .venv/pyvenv.cfg:
-	@test -n "$(PYTHON)" || { echo "extauth needs Python 3.11 or newer" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ./.ci/packages python3-venv
-	$(PYTHON) -m venv .venv
+	./.ci/python -m venv .venv
 
 .venv/.run: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check -e .
