@@ -21,7 +21,8 @@ GREETING_LINE_LIMIT: Final = 65536  # before login: no list, no message, only ca
 GREETING_LITERAL_LIMIT: Final = 8192
 LINE_LIMIT: Final = 32 << 20  # after login: a SEARCH reply of two million UIDs is one line of 20 MB
 LITERAL_LIMIT: Final = 4 << 20  # names, headers; message bodies are streamed and have no limit
-COLLECT_LIMIT: Final = 2_000_000  # untagged replies kept for one command: a mailbox nobody has is this large
+GREETING_COLLECT_LIMIT: Final = 1 << 18  # bytes of untagged replies kept for one command before login
+COLLECT_LIMIT: Final = 64 << 20  # and after; lists and summaries are not kept but read as they come
 STRAY_LIMIT: Final = 10_000  # replies to a message taken for commands, one for each of its lines
 
 
@@ -45,15 +46,17 @@ class Dialogue:
         self.capabilities: frozenset[str] | None = None  # None: not known now, ask
         self.line_limit = GREETING_LINE_LIMIT
         self.literal_limit = GREETING_LITERAL_LIMIT
+        self.collect_limit = GREETING_COLLECT_LIMIT
         self.progress_timeout: float | None = None
         self.unasked = True  # LITERAL+ may be used; see `find_place_again`
         # Random, so that a reply sent before the command was cannot carry its tag.
         self._prefix = tag_prefix or b"x" + os.urandom(3).hex().encode()
         self._count = 0
+        self._last_size = 0  # bytes of the response read last
 
     def authenticated(self) -> None:
         """Logged in: longer lines and literals are to be expected now."""
-        self.line_limit, self.literal_limit = LINE_LIMIT, LITERAL_LIMIT
+        self.line_limit, self.literal_limit, self.collect_limit = LINE_LIMIT, LITERAL_LIMIT, COLLECT_LIMIT
 
     def next_tag(self) -> bytes:
         """A tag never used before on this connection."""
@@ -81,6 +84,7 @@ class Dialogue:
             while (size := assembler.add_line(await self.stream.read_line(self.line_limit))) is not None:
                 check_literal(size, self.literal_limit)
                 assembler.add_literal(await self.stream.read_exact(size))
+            self._last_size = sum(map(len, assembler.parts))
             response = assembler.take()
         if isinstance(response, Untagged) and response.name == b"CAPABILITY":
             self.note_capabilities(response)
@@ -102,13 +106,14 @@ class Dialogue:
         """
         untagged: list[Untagged] = []
         notices: list[Status] = []
+        kept = 0
         while True:
             response = await self.read()
             if isinstance(response, Untagged):
                 with self.closing():
-                    taken = take is not None and take(response)
-                if not taken:
-                    untagged.append(response)
+                    if take is not None and take(response):
+                        continue
+                untagged.append(response)
             elif isinstance(response, Status):
                 if response.tag:
                     return self.complete(tag, response, untagged, notices)
@@ -116,8 +121,14 @@ class Dialogue:
                 notices.append(response)
             else:
                 raise self.broken("the server asks for more where nothing more is due")
-            if len(untagged) + len(notices) > COLLECT_LIMIT:
-                raise self.broken("the reply never ends")
+            kept = self._keep(kept)
+
+    def _keep(self, kept: int) -> int:
+        """Count what is kept for one command."""
+        kept += self._last_size
+        if kept > self.collect_limit:
+            raise self.broken("the reply never ends")
+        return kept
 
     def complete(
         self, tag: bytes, reply: Status, untagged: Sequence[Untagged] = (), notices: Sequence[Status] = ()
@@ -179,6 +190,7 @@ class Dialogue:
         """Wait for `+`: None when it came, the tagged reply when the server refused instead."""
         untagged: list[Untagged] = []
         notices: list[Status] = []
+        kept = 0
         while True:
             response = await self.read()
             if isinstance(response, Continuation):
@@ -190,8 +202,7 @@ class Dialogue:
             else:
                 self.refuse_bye(response)
                 notices.append(response)
-            if len(untagged) + len(notices) > COLLECT_LIMIT:
-                raise self.broken("the reply never ends")
+            kept = self._keep(kept)
 
     async def find_place_again(self) -> None:
         """After BAD to a command with an unasked literal: the server may have read the literal as commands.
