@@ -308,17 +308,26 @@ def share_file(path: Path) -> None:
     the owner alone (0600), whatever the umask. When root's tools create a file, it goes to the
     directory's owner, so that the service's own user can go on with it.
     """
-    with contextlib.suppress(FileNotFoundError, PermissionError):
-        directory, file = os.stat(path.parent), os.lstat(path)
-        if not stat.S_ISREG(file.st_mode) or os.geteuid() not in (0, file.st_uid):
+    try:
+        # O_PATH: closing it leaves SQLite's locks alone, and what it names cannot be exchanged for a link meanwhile
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        file, directory = os.fstat(handle), os.stat(path.parent)
+        if not stat.S_ISREG(file.st_mode) or file.st_nlink != 1 or os.geteuid() not in (0, file.st_uid):
             return
-        owner = directory.st_uid if os.geteuid() == 0 else -1
+        owner = directory.st_uid if os.geteuid() == 0 else file.st_uid
+        name = f"/proc/self/fd/{handle}"
         if (owner, directory.st_gid) != (file.st_uid, file.st_gid):
-            with contextlib.suppress(PermissionError):  # a group we are not a member of: the mode still holds
-                os.chown(path, owner, directory.st_gid, follow_symlinks=False)
+            with contextlib.suppress(OSError):  # a group we are not a member of: the mode still holds
+                os.chown(name, owner, directory.st_gid)
         mode = 0o660 if directory.st_mode & stat.S_IWGRP else 0o600
         if stat.S_IMODE(file.st_mode) != mode:
-            os.chmod(path, mode)
+            with contextlib.suppress(OSError):
+                os.chmod(name, mode)
+    finally:
+        os.close(handle)
 
 
 def _code(error: BaseException) -> int:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -268,3 +270,39 @@ def test_share_file_never_follows_a_link(tmp_path: Path) -> None:
     (shared / "link").symlink_to(target)
     share_file(shared / "link")
     assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+def test_share_file_leaves_a_file_with_two_names_alone(tmp_path: Path) -> None:
+    """A hard link to somebody's file must not be handed to the directory's group by root's tools."""
+    target = tmp_path / "target"
+    target.write_bytes(b"")
+    target.chmod(0o644)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o770)
+    os.link(target, shared / "state.db-wal")
+    share_file(shared / "state.db-wal")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+async def test_looking_at_the_files_does_not_drop_sqlites_locks(store: Store) -> None:
+    """POSIX locks of a process end when it closes any ordinary descriptor of the file."""
+    await store.open()
+    locked, free = threading.Event(), threading.Event()
+
+    def hold(_c: sqlite3.Connection) -> None:
+        locked.set()
+        free.wait(30)
+
+    held = asyncio.ensure_future(store.write(hold))
+    await asyncio.to_thread(locked.wait, 30)
+    for path in store.path.parent.iterdir():
+        share_file(path)
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(store.path), stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await other.communicate()
+    free.set()
+    await held
+    assert b"database is locked" in said
