@@ -193,3 +193,19 @@ async def test_a_desynchronised_dialogue_is_never_taken_up_again() -> None:
         with pytest.raises(ProtocolTrouble):
             await client.noop()
         assert not client.stream.usable
+
+
+@pytest.mark.parametrize(
+    "name", ["exchange, right", "literal password, right", "LOGIN disabled, no initial response, right"]
+)
+async def test_cancelled_at_every_step(name: str) -> None:
+    """A check that is given up at any moment says so, and leaves no connection behind."""
+    login = LOGINS[name]
+    for turns in range(40):
+        async with imap_script(login.steps, hang=True) as script:
+            task = asyncio.ensure_future(attempt(script, login.password))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            [outcome] = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(outcome, asyncio.CancelledError) or (turns > 5 and outcome is login.verdict)
