@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import uvloop
@@ -75,14 +75,20 @@ def test_nobody_silence_and_half_a_line(said: bytes | None) -> None:
         uvloop.run(attempt())
 
 
-def test_large_messages(server: Dovecot) -> None:
-    """Pausing and resuming on both sides: 10 MB in and out."""
+@pytest.mark.parametrize("security", [Security.PLAIN, Security.TLS])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_large_messages(
+    server: Dovecot, certificates: Certificates, run: Callable[..., bytes], security: Security
+) -> None:
+    """Pausing and resuming on both sides, on either loop: 10 MB in and out."""
     content = b"Subject: large\r\n\r\n" + b"0123456789abcd\r\n" * 640_000
 
     async def copy() -> bytes:
         deadline = asyncio.get_running_loop().time() + 60
-        endpoint = Endpoint("imap", server.host, server.imap_port)
-        client = await ImapClient.connect(endpoint, TlsPolicy(), deadline=deadline)
+        port = server.imaps_port if security is Security.TLS else server.imap_port
+        endpoint = Endpoint("imap", server.host, port, security)
+        tls = TlsPolicy(ca_file=str(certificates.ca_file))
+        client = await ImapClient.connect(endpoint, tls, deadline=deadline)
         await client.login(b"u1", Secret(b"s\xe4cret"))
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -99,4 +105,4 @@ def test_large_messages(server: Dovecot) -> None:
         await client.logout(wait=True)
         return bytes(got)
 
-    assert uvloop.run(copy()) == content
+    assert run(copy()) == content
