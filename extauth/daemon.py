@@ -49,6 +49,7 @@ _DEFAULT_INTERFACE: Final = 7  # while there is no configuration
 _WARM_UP: Final = 0.3  # seconds after the start: what only NEW and VRFY need is loaded when the first reply is out
 _UNUSABLE: Final = "the helper's configuration cannot be used; see the log"
 _SHOWN: Final = 200  # characters of a name that the log shows: a real one has 128 and its domain
+_FAREWELL: Final = 5.0  # seconds at the end for late checks whose users were told to try again
 _LOOK: Final = 2.0  # seconds between looks at the configuration's files while nothing is asked
 _LOG_PAUSE: Final = 0.05  # seconds that ordinary log lines wait for each other: one write for many
 _FLUSH: Final = 2.0  # seconds at the end for a reader that takes the last replies slowly
@@ -373,7 +374,7 @@ class Daemon:
         if self._warm_up is not None:
             self._warm_up.cancel()
         if self._service is not None:
-            await self._service.retire(_FLUSH)
+            await self._service.retire(_FAREWELL)
         for task in tuple(self._retiring):
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)

@@ -229,3 +229,26 @@ def smtp_server(answers: Mapping[bytes, bytes], *, default: bytes = b"550 5.1.1 
                 return
 
     return play
+
+
+def pop_replying(to_user: bytes, to_pass: bytes, greeting: bytes = b"+OK ready\r\n") -> Play:
+    """A POP server that answers USER and PASS so, and hangs up after it."""
+
+    async def play(talk: Talk) -> None:
+        await talk.send(greeting)
+        while True:
+            line = await talk.line()
+            word = line.split(b" ")[0].upper()
+            if word == b"USER":
+                await talk.send(to_user)
+            elif word == b"PASS":
+                await talk.send(to_pass)
+                if not to_pass.startswith(b"+OK"):
+                    return
+            elif word == b"QUIT":
+                await talk.send(b"+OK bye\r\n")
+                return
+            else:
+                await talk.send(b"-ERR what?\r\n")
+
+    return play

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from tests.end_to_end.helper_child import (
     smtp_server,
     write_config,
 )
-from tests.servers.script import Play, Talk, serve
+from tests.servers.script import Talk, serve
 
 USER = f"u@{DOMAIN}"
 YES, NO, LATER = b"OK", b"ERROR ", b"FAILURE "
@@ -363,149 +362,3 @@ async def test_main_domain(tmp_path: Path) -> None:
         async with helper(config) as child:
             assert await child.ask(b"1 NEW u") == YES
         assert server.account(USER) is not None
-
-
-# -- rosters and servers that accept everything ------------------------------------------------------------------------
-
-
-async def test_new_by_roster_and_refuse(tmp_path: Path) -> None:
-    """Without asking any old server."""
-    (tmp_path / "roster").write_text("u\n# a comment\nme@d.test\n")
-    async with communigate() as server:
-        config = write_config(tmp_path, cli=server.cli.port, domain='new = "roster"\nroster = "roster"')
-        async with helper(config) as child:
-            assert await child.ask(b"1 NEW U@d.test") == YES
-            assert await child.ask(b"2 NEW me@d.test") == YES
-            assert (await child.ask(b"3 NEW other@d.test")).startswith(NO)
-        config = write_config(tmp_path, cli=server.cli.port, domain='new = "refuse"')
-        async with helper(config) as child:
-            assert await child.ask(b"1 NEW u@d.test") == YES  # it exists by now
-            assert (await child.ask(b"2 NEW other@d.test")).startswith(NO)
-
-
-EVERYTHING: Play = smtp_server({b"@": b"250 yes"})
-
-
-async def test_accept_all_create(tmp_path: Path) -> None:
-    """As the guide does, and the operator is told."""
-    async with (
-        communigate() as server,
-        serve(EVERYTHING) as old,
-        helper(write_config(tmp_path, cli=server.cli.port, smtp=old.port)) as child,
-    ):
-        assert await child.ask(b"1 NEW u@d.test") == YES
-        await child.told(b"accepts every address")
-
-
-@pytest.mark.parametrize("listed", [True, False])
-async def test_accept_all_roster(tmp_path: Path, listed: bool) -> None:
-    """The roster decides where the old server proves nothing."""
-    (tmp_path / "roster").write_text("u@d.test\n" if listed else "other@d.test\n")
-    async with communigate() as server, serve(EVERYTHING) as old:
-        domain = 'accept_all = "roster"\nroster = "roster"'
-        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain=domain)
-        async with helper(config) as child:
-            answer = await child.ask(b"1 NEW u@d.test")
-        assert answer == YES if listed else answer.startswith(NO)
-
-
-async def test_accept_all_route_and_refuse(tmp_path: Path) -> None:
-    """Mail goes on to the old server, by its address; or nothing is accepted. Existing accounts stay OK."""
-    async with communigate() as server, serve(EVERYTHING) as old:
-        add_account(server, f"here@{DOMAIN}")
-        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "route"')
-        async with helper(config) as child:
-            assert await child.ask(b"1 NEW u@d.test") == b"ROUTED u%%d.test@[127.0.0.1].%d._via" % old.port
-            assert await child.ask(b"2 NEW here@d.test") == YES
-        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "refuse"')
-        async with helper(config) as child:
-            assert (await child.ask(b"1 NEW u@d.test")).startswith(NO)
-            assert await child.ask(b"2 NEW here@d.test") == YES
-        assert sorted(server.directory.domain(DOMAIN).accounts) == ["here"]
-
-
-async def test_random_recipient_is_asked_about_once(tmp_path: Path) -> None:
-    """For one domain, not for one request; a server that refuses it is believed."""
-    async with communigate() as server, serve(smtp_server({b"<u": b"250 yes"})) as old:
-        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "refuse"')
-        async with helper(config) as child:
-            await child.send(b"".join(b"%d NEW u%d@d.test\n" % (n, n) for n in range(20)))
-            for number in range(20):
-                assert await child.reply(number) == YES
-        asked = [line for line in old.lines if line.startswith(b"RCPT") and not line.startswith(b"RCPT TO:<u")]
-        assert len(asked) == 1
-
-
-async def test_unclear_random_recipient_is_failure(tmp_path: Path) -> None:
-    """Where the answer decides, it is waited for."""
-    async with communigate() as server, serve(smtp_server(HERE, default=b"450 later")) as old:
-        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "route"')
-        async with helper(config) as child:
-            assert (await child.ask(b"1 NEW u@d.test")).startswith(LATER)
-        assert server.account(USER) is None
-
-
-# -- loops -------------------------------------------------------------------------------------------------------------
-
-
-async def test_our_own_question_that_comes_back_is_answered_at_once(tmp_path: Path) -> None:
-    """The old server asks CommuniGate about the recipient that we ask it about."""
-    go, asked = asyncio.Event(), asyncio.Event()
-
-    async def play(talk: Talk) -> None:
-        await talk.send(b"220 old\r\n")
-        while not (await talk.line()).startswith(b"RCPT TO:<u@"):
-            await talk.send(b"250 fine\r\n")
-        asked.set()
-        await go.wait()
-        await talk.send(b"250 fine\r\n")
-        await talk.silence()
-
-    server_at = await asyncio.start_server(_not_used, "127.0.0.2", 0)
-    server_at.close()
-    async with communigate() as server, serve(play) as old:
-        relay = await asyncio.start_server(_relay_to(old.port), "127.0.0.2", 0)
-        port = relay.sockets[0].getsockname()[1]
-        config = write_config(tmp_path, cli=server.cli.port, smtp=port)
-        config.write_text(config.read_text().replace(f'smtp = "127.0.0.1:{port}"', f'smtp = "127.0.0.2:{port}"'))
-        async with helper(config) as child:
-            await child.send(b"1 NEW u@d.test (SMTP) [192.0.2.1]\n")
-            await asked.wait()
-            assert (await child.ask(b"2 NEW u@d.test (SMTP) [127.0.0.2]")).startswith(LATER)
-            await child.told(b"127.0.0.2 asks us")
-            await child.send(b"3 NEW u@d.test (SMTP) [192.0.2.2]\n")
-            go.set()
-            assert await child.reply(1) == YES
-            assert await child.reply(3) == YES
-            assert await child.ask(b"4 NEW u@d.test (SMTP) [127.0.0.2]") == YES  # nothing is under way any more
-        relay.close()
-
-
-async def _not_used(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-def _relay_to(port: int):  # type: ignore[no-untyped-def]  # what asyncio.start_server takes
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(4096):
-                sink.write(data)
-            sink.close()
-
-        await asyncio.gather(pump(reader, back), pump(there, writer))
-
-    return relay
-
-
-async def test_old_server_that_is_communigate_itself(tmp_path: Path) -> None:
-    """Host and port are those of CommuniGate's own SMTP listener."""
-    async with communigate() as server, serve(EVERYTHING) as old:
-        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port)
-        text = config.read_text().replace(f'smtp = "127.0.0.1:{NOWHERE}"', f'smtp = "127.0.0.1:{old.port}"')
-        config.write_text(text)
-        async with helper(config) as child:
-            assert (await child.ask(b"1 NEW u@d.test")).startswith(LATER)
-            await child.told(b"CommuniGate itself")
-        assert server.account(USER) is None
