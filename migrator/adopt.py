@@ -158,6 +158,7 @@ class Adopter:
         self._admin_login = admin_login
         self._main_domain = main_domain
         self._locks = locks
+        self._knows_effective = True
         self._knows_rights = True
         self._knows_verify = True
 
@@ -197,7 +198,7 @@ class Adopter:
             return []
 
     async def _adopt(self, address: str, password: Secret, deadline: float, rights_asked: bool) -> AdoptionResult:
-        settings = await self._cli.get_account_effective_settings(address, deadline=deadline)
+        settings = await self._effective(address, deadline)
         if not _says(settings, "UseExtPassword", "YES"):
             return AdoptionResult(AdoptionOutcome.ALREADY, "external authentication is off for this account")
         rights = [] if rights_asked else await self._rights(address, deadline)
@@ -211,6 +212,19 @@ class Adopter:
         except CliRefused as refusal:
             return AdoptionResult(AdoptionOutcome.REFUSED, f"CommuniGate refused the password: {refusal}")
         return await self._read_back(address, password, deadline)
+
+    async def _effective(self, address: str, deadline: float) -> Settings:
+        """The account's settings with what it inherits; on an older server put together from account and template."""
+        if self._knows_effective:
+            try:
+                return await self._cli.get_account_effective_settings(address, deadline=deadline)
+            except UnknownCommand:
+                self._knows_effective = False
+        settings = await self._cli.get_account_settings(address, deadline=deadline)
+        if "UseExtPassword" in settings:
+            return settings
+        template = await self._cli.get_account_template(address.rpartition("@")[2], deadline=deadline)
+        return {**template, **settings}
 
     async def _rights(self, address: str, deadline: float) -> list[str]:
         if not self._knows_rights:

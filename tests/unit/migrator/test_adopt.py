@@ -335,3 +335,18 @@ async def test_a_waiter_that_gives_up_does_not_keep_the_lock(tmp_path: Path) -> 
 def test_names_that_are_protected(address: str, main_domain: str, protected: bool) -> None:
     names = frozenset({"postmaster", "pbx", "special@one.domain"})
     assert is_protected(address, protected=names, admin_login="Admin", main_domain=main_domain) is protected
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+async def test_a_server_without_effective_settings_is_read_from_account_and_template(
+    world: World, inherited: bool
+) -> None:
+    world.server.faults.reply("GETACCOUNTEFFECTIVESETTINGS", b"500 unknown command", times=None)
+    if inherited:
+        world.directory.domains["example.com"].account_template.update(EXTERNAL)
+        for key in EXTERNAL:
+            del world.account.settings[key]
+    adopter = world.adopter()
+    assert (await adopter.adopt(WHO, Secret(b"secret"), deadline=soon())).outcome is AdoptionOutcome.ADOPTED
+    assert (await adopter.adopt(WHO, Secret(b"other"), deadline=soon())).outcome is AdoptionOutcome.ALREADY
+    assert world.settings["Password"] == "secret"
