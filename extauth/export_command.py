@@ -44,6 +44,11 @@ def export(settings: Settings, output: Path | None, *, purge: bool) -> int:
 async def _export(settings: Settings, output: Path, *, purge: bool) -> Exported:
     store = Store(settings.state.path)
     try:
-        return await export_passwords(Exports(store), Opener(settings.state.key_file), output, purge=purge)
+        return await export_passwords(
+            Exports(store, keep_done=settings.state.keeps_passwords),
+            Opener(settings.state.key_file),
+            output,
+            purge=purge,
+        )
     finally:
         await store.close()

@@ -56,8 +56,7 @@ class Service:
         )
         self._store = Store(settings.state.path)
         cli = Cli(self._pool)
-        keeps = settings.state.keep_password == "retired"  # noqa: S105 - a configuration word, not a password
-        logins = Logins(self._store, keep_done=keeps)
+        logins = Logins(self._store, keep_done=settings.state.keeps_passwords)
         own = OwnServers(communigate.cli, communigate.imap, communigate.smtp)
         self._under_way = UnderWay(own)
         self._prober = Prober(own, self._under_way)

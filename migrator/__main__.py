@@ -183,7 +183,7 @@ def _say_count(count: int, what: str, accounts: Sequence[str]) -> None:
 
 def keeps_done(settings: Settings) -> bool:
     """Whether the sealed passwords of finished copies stay, for the final delta."""
-    return settings.state.keep_password == "retired"  # noqa: S105 - the configuration's word, no password
+    return settings.state.keeps_passwords
 
 
 def _settings(path: Path, *, check_files: bool = True) -> Settings:

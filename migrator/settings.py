@@ -66,6 +66,11 @@ class StateSettings:
     keep_password: str
 
     @property
+    def keeps_passwords(self) -> bool:
+        """Whether passwords stay sealed after their copy is done, for a final pass."""
+        return self.keep_password == "retired"  # noqa: S105 - the configuration's word, no password
+
+    @property
     def directory(self) -> Path:
         """Where the ledger and its locks lie."""
         return self.path.parent

@@ -118,7 +118,7 @@ class Workshop:
             main_domain=communigate.main_domain,
             locks=self._locks,
         )
-        keep_done = settings.state.keep_password == "retired"  # noqa: S105 - the configuration's word, no password
+        keep_done = settings.state.keeps_passwords
         logins = Logins(self._store, keep_done=keep_done)
         return JobRunner(settings, logins, opener, adopter, MailCopy(self._store))
 
