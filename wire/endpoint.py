@@ -1,7 +1,7 @@
 """Where a server is, and how its TLS is checked.
 
 `host`, `host:port`, `[v6]:port`, or with a scheme: `imap://`, `imaps://`, `imap+starttls://`, and
-likewise pop3, smtp and cli (`cli+tls://` is the contract's name for implicit TLS on the CLI).
+likewise pop3, smtp and cli (`cli+tls://` is implicit TLS on the CLI's port).
 """
 
 from __future__ import annotations
