@@ -14,6 +14,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from wire.endpoint import Endpoint
@@ -125,6 +126,7 @@ def _numeric(host: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=1024)  # old servers and users have few addresses; parsing one costs as much as a dozen lines of ours
 def _plain(address: str) -> str:
     """One spelling for each address: no zone, no IPv4 within IPv6."""
     text = address.partition("%")[0]
