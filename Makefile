@@ -23,7 +23,7 @@ types: .venv/.dev
 	$(BIN)/mypy
 
 tests: .venv/.dev packages
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 bench: .venv/.dev packages
 	$(BIN)/python -m tests.bench.login

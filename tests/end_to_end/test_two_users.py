@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
-import re
-import shutil
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,41 +18,12 @@ from extauth.sandbox.old_server import OldUser
 from extauth.sandbox.world import Sandbox
 from tests.servers.migration import CLIENT
 from tests.servers.process import require
+from tests.servers.programs import everybodys_programs
 
-_ROOT = Path(__file__).resolve().parents[2]
 _HELPER, _WORKER, _GROUP = 64101, 64102, 64100  # of nobody on any system; they need no entry anywhere
-_PACKAGES = ("extauth", "migrator", "cli_client", "wire")
 
 
-def _requirements() -> set[str]:
-    """Every distribution that the programs need to run."""
-    found: set[str] = set()
-    waiting = ["extauth"]
-    while waiting:
-        for requirement in importlib.metadata.requires(waiting.pop()) or []:
-            word = re.match(r"[A-Za-z0-9._-]+", requirement)
-            if word is None or "extra ==" in requirement or word[0] in found:
-                continue
-            with suppress(importlib.metadata.PackageNotFoundError):  # its marker is of another system
-                importlib.metadata.distribution(word[0])
-                found.add(word[0])
-                waiting.append(word[0])
-    return found
-
-
-def _install(directory: Path) -> None:
-    """Put the programs where other users can read them; the checkout may lie in somebody's home."""
-    for package in _PACKAGES:
-        shutil.copytree(_ROOT / package, directory / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in _requirements():
-        for file in importlib.metadata.files(name) or []:
-            if ".." not in file.parts and "__pycache__" not in file.parts:
-                target = directory / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file.locate(), target)
-
-
-def _as_user(uid: int, directory: Path, *arguments: str) -> list[str]:
+def _as_user(uid: int, *arguments: str) -> list[str]:
     """A command line that runs our Python as `uid`, in the common group, with no rights left over."""
     setpriv = require("setpriv", "util-linux")
     rights = [f"--reuid={uid}", f"--regid={uid}", f"--groups={_GROUP}", "--bounding-set=-all", "--no-new-privs"]
@@ -63,7 +31,7 @@ def _as_user(uid: int, directory: Path, *arguments: str) -> list[str]:
         "/usr/bin/env",
         "--chdir=/",
         "-i",
-        f"PYTHONPATH={directory / 'programs'}",
+        f"PYTHONPATH={everybodys_programs()}",
         "HOME=/nonexistent",
         "LANG=C.UTF-8",
     ]
@@ -75,9 +43,6 @@ async def world(tmp_short: Path) -> AsyncIterator[Sandbox]:
     """A sandbox whose directory is laid out as a site with two users would have it."""
     home = tmp_short / "site"
     home.mkdir(mode=0o750)
-    programs = home / "programs"
-    programs.mkdir()
-    _install(programs)
     settings = {"worker": {"embedded": "false"}}
     async with Sandbox(
         users=4, domains=["one.test"], inbox=10, big=10_000, directory=home, settings=settings
@@ -103,7 +68,7 @@ async def _run(*command: str) -> tuple[int, str]:
 
 
 async def _start_helper(world: Sandbox) -> HelperProcess:
-    command = _as_user(_HELPER, world.directory, "-m", "extauth", "serve", "--config", str(world.config_path))
+    command = _as_user(_HELPER, "-m", "extauth", "serve", "--config", str(world.config_path))
     return await world.start_helper(command)
 
 
@@ -115,9 +80,7 @@ async def _log_in(world: Sandbox, user: OldUser) -> None:
 
 async def _work(world: Sandbox) -> None:
     config = str(world.config_path)
-    code, output = await _run(
-        *_as_user(_WORKER, world.directory, "-m", "migrator", "work", "--until-idle", "--config", config)
-    )
+    code, output = await _run(*_as_user(_WORKER, "-m", "migrator", "work", "--until-idle", "--config", config))
     assert code == 0, output
 
 
@@ -166,12 +129,12 @@ async def test_helper_user_cannot_open_what_it_sealed(world: Sandbox) -> None:
         "sys.stdout.write(Opener(pathlib.Path(sys.argv[1])).open(blob, sys.argv[3]).reveal().hex())\n"
     )
     arguments = ("-c", program, str(world.directory / "seal.key"), bytes(sealed).hex(), user.address)
-    code, output = await _run(*_as_user(_HELPER, world.directory, *arguments))
+    code, output = await _run(*_as_user(_HELPER, *arguments))
     assert code != 0
     assert "seal.key" in output
     assert user.password.hex() not in output
-    code, output = await _run(*_as_user(_WORKER, world.directory, *arguments))
+    code, output = await _run(*_as_user(_WORKER, *arguments))
     assert (code, output) == (0, user.password.hex())
     assert user.password not in bytes(sealed)
     readable = [path for path in world.directory.rglob("*") if path.is_file() and path.stat().st_mode & 0o004]
-    assert all("programs" in path.parts for path in readable), readable
+    assert readable == []

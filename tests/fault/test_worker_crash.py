@@ -22,6 +22,7 @@ from migrator.ledger.store import Store
 from migrator.model import Phase, VerifiedLogin
 from migrator.seal import Opener, Sealer, generate_keys
 from migrator.worker_lock import WorkerLock, program_version, read_holder
+from tests.servers.programs import everybodys_programs
 from wire.outcome import SetupTrouble
 from wire.secret import Secret
 
@@ -263,7 +264,7 @@ os.umask(0o077)
 def run_as(uid: int, gid: int, code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `code` in a process of another user, who is a member of the group mail."""
     setup = AS_ANOTHER_USER.format(group=MAIL_GROUP, gid=gid, uid=uid)
-    root = Path(__file__).parents[2]
+    root = everybodys_programs()
     return subprocess.run(
         [sys.executable, "-c", setup + code, *map(str, arguments)],
         capture_output=True, text=True, timeout=60, check=False, cwd="/", env={**os.environ, "PYTHONPATH": str(root)},
@@ -385,7 +386,7 @@ def test_no_file_of_the_state_holds_a_password(shared: Path) -> None:
 def test_a_stranger_cannot_use_the_ledger_at_all(shared: Path) -> None:
     code = SUBMIT.replace("os.setgroups([8])", "os.setgroups([])")
     setup_without_group = f"import os, sys\nos.setgroups([])\nos.setgid({NOBODY})\nos.setuid({NOBODY})\n"
-    root = Path(__file__).parents[2]
+    root = everybodys_programs()
     refused = subprocess.run(
         [sys.executable, "-c", setup_without_group + code, str(shared), "ann@example.com"],
         capture_output=True, text=True, timeout=60, check=False, cwd="/", env={**os.environ, "PYTHONPATH": str(root)},
