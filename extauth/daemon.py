@@ -1,8 +1,9 @@
 """The helper as CommuniGate runs it: takes requests as they come, answers each before its deadline, ends cleanly.
 
-A request's time starts when its line is read. At most `concurrency` are at work, more wait their turn, and those that
-would wait too long, or for which there is no room, get FAILURE. Nothing that a request meets ends the daemon. QUIT, the
-end of input and SIGTERM end it after what was asked has been answered.
+A request's time starts when its line is read. At most `concurrency` are at work, more wait their turn, each old
+server's in a lane of their own, and those that would wait too long, or for which there is no room, get FAILURE.
+Nothing that a request meets ends the daemon. QUIT, the end of input and SIGTERM end it after what was asked has been
+answered.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from extauth.channel import Line, ReplyWriter, RequestReader
+from extauth.lanes import Lane, Lanes
 from extauth.live_settings import LiveSettings
 from extauth.log import LogFile, get_logger
 from extauth.notices import Notices
@@ -58,6 +60,10 @@ _FLUSH: Final = 2.0  # seconds at the end for a reader that takes the last repli
 class Answering(Protocol):
     """What answers NEW and VRFY: the service."""
 
+    def lane(self, request: New | Verify) -> Lane:
+        """Whose places the request takes."""
+        ...
+
     async def answer(self, request: New | Verify, deadline: float) -> Reply:
         """The reply, by `deadline` (in the loop's time)."""
         ...
@@ -76,11 +82,11 @@ class ServiceMaker(Protocol):
 class _Item:
     """One NEW or VRFY from its line to its reply."""
 
-    __slots__ = ("answered", "deadline", "read_at", "request", "size", "task", "timer")
+    __slots__ = ("answered", "deadline", "lane", "read_at", "request", "task", "timer")
 
-    def __init__(self, request: New | Verify, line: Line, seconds: float) -> None:
+    def __init__(self, request: New | Verify, line: Line, seconds: float, lane: Lane) -> None:
         self.request = request
-        self.size = len(line.data)
+        self.lane = lane
         self.read_at = line.read_at
         self.deadline = line.read_at + seconds
         self.answered = False
@@ -109,9 +115,7 @@ class Daemon:
         self._bytes_in = 0  # counted by the reader's thread alone
         self._bytes_out = 0  # counted by the loop alone
         self._wake_due = False
-        self._waiting: deque[_Item] = deque()
-        self._waiting_bytes = 0
-        self._running: set[_Item] = set()
+        self._lanes: Lanes[_Item] = Lanes(_WAITING_LIMIT, _WAITING_BYTES)
         self._stopping = False
         self._quit: bytes | None = None
 
@@ -219,22 +223,17 @@ class Daemon:
         if settings is None:
             self._reply(request, Retry(_UNUSABLE), line.read_at)
             return
-        if self._service is None:
-            self._build_service()
-        item = _Item(request, line, settings.helper.deadline)
-        if len(self._running) < settings.helper.concurrency:
+        service = self._service or self._build_service()
+        item = _Item(request, line, settings.helper.deadline, service.lane(request))
+        if self._lanes.begin(item, item.lane, settings.helper.concurrency):
             self._start(item)
-        elif len(self._waiting) >= _WAITING_LIMIT or self._waiting_bytes > _WAITING_BYTES:
+        elif not self._lanes.wait(item, item.lane, len(line.data)):
             self._reply(request, Retry("too many requests at once"), line.read_at)
             return
-        else:
-            self._waiting.append(item)
-            self._waiting_bytes += item.size
         item.timer = self._loop.call_at(item.deadline, self._expire, item)
 
     def _start(self, item: _Item) -> None:
         service = self._service or self._build_service()
-        self._running.add(item)
         item.task = self._loop.create_task(self._serve(item, service))
 
     async def _serve(self, item: _Item, service: Answering) -> None:
@@ -247,19 +246,16 @@ class Daemon:
             self.notices.alarm("bug", "an internal error; the log has the details")
             self._finish(item, Retry("internal error"))
         finally:
-            self._running.discard(item)
+            self._lanes.leave(item, item.lane)
             self._next()
 
     def _next(self) -> None:
         """Give free places to those who wait."""
         settings = self._live.current
         limit = settings.helper.concurrency if settings is not None else 1
-        while self._waiting and len(self._running) < limit:
-            item = self._waiting.popleft()
-            self._waiting_bytes -= item.size
-            if item.answered:
-                continue
+        while item := self._lanes.next(limit):
             if settings is None:
+                self._lanes.leave(item, item.lane)
                 self._finish(item, Retry(_UNUSABLE))
             else:
                 self._start(item)
@@ -268,6 +264,8 @@ class Daemon:
     def _expire(self, item: _Item) -> None:
         """The deadline: whatever is under way, the server gets its answer now."""
         waited = item.task is None
+        if waited:
+            self._lanes.leave(item, item.lane)
         self._finish(item, Retry("too many requests at once" if waited else "no answer in time"))
         if item.task is not None:
             item.task.cancel()
@@ -358,7 +356,7 @@ class Daemon:
             self._stopped.set_result(reason)
 
     def _check_settled(self) -> None:
-        if self._stopping and not self._running and not self._waiting and not self._settled.done():
+        if self._stopping and not self._lanes and not self._settled.done():
             self._settled.set_result(None)
 
     async def _drain(self, reason: str) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cli_client.commands import Cli
 from cli_client.pool import CliPool
 from extauth.arrival import Arrival
 from extauth.flight import Flight, Flights
 from extauth.guard import OwnServers, UnderWay
+from extauth.lanes import Lane
 from extauth.login import Login
 from extauth.names import Account, Carrier, Illegal, Named, qualify, read_name
 from extauth.notices import Notices
@@ -26,7 +27,8 @@ from migrator.ledger.logins import Logins
 from migrator.ledger.store import Store
 from migrator.settings import DomainSettings, Settings
 
-_LATE: float = 15.0  # seconds a check may go on after its first deadline: a late YES spares the next try
+_LATE: Final = 15.0  # seconds a check may go on after its first deadline: a late YES spares the next try
+_NOBODY: Final = Lane(None, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,15 @@ class Service:
         self._arrivals: Flights[Reply] = Flights(self._unheard)
         self._checks: Flights[Reply] = Flights(self._unheard)
         self._key = os.urandom(32)  # equal passwords are known by their digest under a key that dies with the process
+
+    def lane(self, request: New | Verify) -> Lane:
+        """The requests that ask the same listener share a lane; those that ask none share one too."""
+        address = qualify(request.name, self._settings.communigate.main_domain)
+        domain = self._settings.domain(address.rpartition("@")[2]) if address else None
+        if domain is None:
+            return _NOBODY
+        asked = domain.verify_endpoint if isinstance(request, Verify) else domain.smtp
+        return Lane(asked, domain.max_connections)
 
     async def answer(self, request: New | Verify, deadline: float) -> Reply:
         """The reply, by `deadline` (in the loop's time)."""
