@@ -217,6 +217,22 @@ async def test_deadline_starts_when_the_line_is_read(tmp_path: Path) -> None:
         assert hole.most <= 10
 
 
+async def test_a_black_hole_holds_up_its_own_users_only(tmp_path: Path) -> None:
+    """A thousand logins wait for a dead server; a user of a healthy one is answered while none of them is."""
+
+    async def silence(talk: Talk) -> None:
+        await talk.silence()
+
+    async with serve(silence) as hole, serve(imap_server({b"secret": b"OK in"})) as good:
+        healthy = f'[domains."good.test"]\nnew = "refuse"\nimap = "127.0.0.1:{good.port}"'
+        config = write_config(tmp_path, imap=hole.port, domain=healthy, helper='deadline = "30s"\nconcurrency = 50')
+        async with helper(config) as child:
+            await child.send(b"".join(b"%d VRFY u%d@d.test secret\n" % (n, n) for n in range(1, 1001)))
+            assert await child.ask(b"1001 VRFY u@good.test wrong") == b"ERROR NO [AUTHENTICATIONFAILED] ***"
+            assert set(child.replies) == {b"1001"}
+            await child.kill()
+
+
 async def test_replies_come_in_any_order(tmp_path: Path) -> None:
     """One slow request holds up nobody."""
     go = asyncio.Event()
