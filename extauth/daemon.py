@@ -2,6 +2,7 @@
 
 A request's time starts when its line is read. At most `concurrency` are at work, more wait their turn, each old
 server's in a lane of their own, and those that would wait too long, or for which there is no room, get FAILURE.
+Equal requests, which share one check, take one place together.
 Nothing that a request meets ends the daemon. QUIT, the end of input and SIGTERM end it after what was asked has been
 answered.
 """
@@ -12,7 +13,8 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -64,6 +66,10 @@ class Answering(Protocol):
         """Whose places the request takes."""
         ...
 
+    def work(self, request: New | Verify) -> Hashable:
+        """The same for requests that share one check or probe."""
+        ...
+
     async def answer(self, request: New | Verify, deadline: float) -> Reply:
         """The reply, by `deadline` (in the loop's time)."""
         ...
@@ -82,11 +88,12 @@ class ServiceMaker(Protocol):
 class _Item:
     """One NEW or VRFY from its line to its reply."""
 
-    __slots__ = ("answered", "deadline", "lane", "read_at", "request", "task", "timer")
+    __slots__ = ("answered", "deadline", "lane", "read_at", "request", "task", "timer", "work")
 
-    def __init__(self, request: New | Verify, line: Line, seconds: float, lane: Lane) -> None:
+    def __init__(self, request: New | Verify, line: Line, seconds: float, work: Hashable) -> None:
         self.request = request
-        self.lane = lane
+        self.work = work
+        self.lane: Lane | None = None  # None: it takes no place, for an equal one has it
         self.read_at = line.read_at
         self.deadline = line.read_at + seconds
         self.answered = False
@@ -116,6 +123,9 @@ class Daemon:
         self._bytes_out = 0  # counted by the loop alone
         self._wake_due = False
         self._lanes: Lanes[_Item] = Lanes(_WAITING_LIMIT, _WAITING_BYTES)
+        self._at_work: Counter[Hashable] = Counter()
+        self._riders = 0  # at work without a place of their own
+        self._equal: dict[Hashable, set[_Item]] = {}  # those that wait, by their work
         self._stopping = False
         self._quit: bytes | None = None
 
@@ -224,10 +234,17 @@ class Daemon:
             self._reply(request, Retry(_UNUSABLE), line.read_at)
             return
         service = self._service or self._build_service()
-        item = _Item(request, line, settings.helper.deadline, service.lane(request))
-        if self._lanes.begin(item, item.lane, settings.helper.concurrency):
+        item = _Item(request, line, settings.helper.deadline, service.work(request))
+        lane = service.lane(request)
+        if item.work in self._at_work and self._riders < _WAITING_LIMIT:
             self._start(item)
-        elif not self._lanes.wait(item, item.lane, len(line.data)):
+        elif self._lanes.begin(item, lane, settings.helper.concurrency):
+            item.lane = lane
+            self._start(item)
+        elif self._lanes.wait(item, lane, len(line.data)):
+            item.lane = lane
+            self._equal.setdefault(item.work, set()).add(item)
+        else:
             self._reply(request, Retry("too many requests at once"), line.read_at)
             return
         item.timer = self._loop.call_at(item.deadline, self._expire, item)
@@ -235,6 +252,31 @@ class Daemon:
     def _start(self, item: _Item) -> None:
         service = self._service or self._build_service()
         item.task = self._loop.create_task(self._serve(item, service))
+        self._at_work[item.work] += 1
+        if item.lane is None:
+            self._riders += 1
+        for equal in self._equal.pop(item.work, ()):
+            if equal is not item:  # what it waits for is under way now
+                self._leave_lane(equal)
+                self._start(equal)
+
+    def _leave_lane(self, item: _Item) -> None:
+        if item.lane is not None:
+            self._lanes.leave(item, item.lane)
+            item.lane = None
+        if item in (equal := self._equal.get(item.work, set())):
+            equal.discard(item)
+            if not equal:
+                del self._equal[item.work]
+
+    def _end_work(self, item: _Item) -> None:
+        self._at_work[item.work] -= 1
+        if not self._at_work[item.work]:
+            del self._at_work[item.work]
+        if item.lane is None:
+            self._riders -= 1
+        self._leave_lane(item)
+        self._next()
 
     async def _serve(self, item: _Item, service: Answering) -> None:
         try:
@@ -246,8 +288,7 @@ class Daemon:
             self.notices.alarm("bug", "an internal error; the log has the details")
             self._finish(item, Retry("internal error"))
         finally:
-            self._lanes.leave(item, item.lane)
-            self._next()
+            self._end_work(item)
 
     def _next(self) -> None:
         """Give free places to those who wait."""
@@ -255,7 +296,7 @@ class Daemon:
         limit = settings.helper.concurrency if settings is not None else 1
         while item := self._lanes.next(limit):
             if settings is None:
-                self._lanes.leave(item, item.lane)
+                self._leave_lane(item)
                 self._finish(item, Retry(_UNUSABLE))
             else:
                 self._start(item)
@@ -265,7 +306,7 @@ class Daemon:
         """The deadline: whatever is under way, the server gets its answer now."""
         waited = item.task is None
         if waited:
-            self._lanes.leave(item, item.lane)
+            self._leave_lane(item)
         self._finish(item, Retry("too many requests at once" if waited else "no answer in time"))
         if item.task is not None:
             item.task.cancel()
@@ -356,7 +397,7 @@ class Daemon:
             self._stopped.set_result(reason)
 
     def _check_settled(self) -> None:
-        if self._stopping and not self._lanes and not self._settled.done():
+        if self._stopping and not self._lanes and not self._riders and not self._settled.done():
             self._settled.set_result(None)
 
     async def _drain(self, reason: str) -> None:

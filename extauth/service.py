@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,6 +86,11 @@ class Service:
             return _NOBODY
         asked = domain.verify_endpoint if isinstance(request, Verify) else domain.smtp
         return Lane(asked, domain.max_connections)
+
+    def work(self, request: New | Verify) -> Hashable:
+        """Equal for requests that share one check (account, source and exact password) or one probe."""
+        address = qualify(request.name, self._settings.communigate.main_domain)
+        return (address, request.password.digest(self._key)) if isinstance(request, Verify) else address
 
     async def answer(self, request: New | Verify, deadline: float) -> Reply:
         """The reply, by `deadline` (in the loop's time)."""

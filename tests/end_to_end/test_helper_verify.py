@@ -165,6 +165,31 @@ async def test_equal_requests_share_one_check(tmp_path: Path) -> None:
         assert server.cli.verbs().count("updateaccountsettings") == 1
 
 
+async def test_equal_requests_that_wait_their_turn_share_one_check_too(tmp_path: Path) -> None:
+    """One place, taken by another user; then twenty equal requests, which take it together."""
+    go, asked = asyncio.Event(), asyncio.Event()
+
+    async def play(talk: Talk) -> None:
+        await talk.send(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
+        line = await talk.line()
+        asked.set()
+        await go.wait()
+        await talk.send(line.split(b" ")[0] + b" NO wrong\r\n")
+        await talk.silence()
+
+    async with serve(play) as old:
+        config = write_config(tmp_path, imap=old.port, helper='deadline = "20s"\nconcurrency = 1')
+        async with helper(config) as child:
+            await child.send(b"1 VRFY other@d.test secret\n")
+            await asked.wait()
+            await child.send(b"".join(b"%d VRFY u@d.test secret\n" % number for number in range(2, 22)))
+            await child.ask(b"30 INTF 7")
+            go.set()
+            for number in range(1, 22):
+                assert (await child.reply(number)).startswith(NO)
+        assert len(old.talks) == 2
+
+
 async def test_each_waiter_has_its_own_deadline(tmp_path: Path) -> None:
     """The first gives up; the check goes on, and the second gets its answer."""
     go = asyncio.Event()
