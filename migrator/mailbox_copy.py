@@ -7,7 +7,7 @@ that before it goes on. Messages are streamed: what stands in memory is one piec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from migrator.options import DateFilter
 from migrator.plan import Pair, ancestors, safer_name, show
 from migrator.report import MailboxReport, Progress, RefusedMessage
 from migrator.resolution import count_late_arrivals, locate, rematch, resolve_intents, summaries_of
+from migrator.rewrite import break_lines
 from migrator.session import Session
 from wire.imap.results import Appended, Selected, Summary
 from wire.imap.transfer import Body
@@ -29,6 +30,9 @@ from wire.outcome import MailboxUnavailable, MessageRefused, Permanent, Temporar
 BATCH_MESSAGES: Final = 200  # one commit before, one after: the fsync is shared well enough
 BATCH_OCTETS: Final = 2 << 20  # what a crash leaves in doubt, and has fetched again from both sides to settle it
 _STRETCH: Final = 2000  # messages whose flags, dates and sizes are in memory at once
+MOST_BREAKS: Final = 3  # connections lost within one message before this run goes on without it
+_BROKE_OFF: Final = "the connection broke off within it"
+_NAMED: Final = 20  # messages whose uids a note gives
 _WINDOW: Final = 16  # FETCH commands under way: hides the source's round trip, a few hundred KB of reading ahead
 
 
@@ -46,6 +50,7 @@ class _Batch:
     refused: dict[int, str] = field(default_factory=dict)
     vanished: list[int] = field(default_factory=list)
     sending: int = 0  # the source uid that the target is being sent
+    broken: int = 0  # the source uid within which the source's connection broke: not stored, for certain
     cut: int = 0  # the source uid within which the source gave up, and the target's connection had to be cut
 
 
@@ -64,7 +69,9 @@ class MailboxCopy:
         self._sizes: dict[int, Summary] = {}  # of this stretch
         self._dates: dict[int, bytes | None] = {}  # instead of impossible ones
         self._done = 0
+        self._told = -1
         self._todo = 0
+        self._rewritten: list[int] = []  # source uids of messages whose lines were broken (--fixLongLines)
 
     async def run(self) -> None:
         """Copy what is missing. Mailbox trouble is raised as MailboxUnavailable, MailboxHeld or Temporary."""
@@ -82,7 +89,10 @@ class MailboxCopy:
         resolved = await resolve_intents(session, marks, set(uids), self._others, report)
         if left_to_copy(uids, marks):
             await self._refuse_same(opened, selected, uids)
-        await self._copy_all(marks, uids)
+        try:
+            await self._copy_all(marks, uids)
+        finally:
+            self._note_rewritten()
         if resolved is not None:
             report.doubled = await count_late_arrivals(session, marks, resolved, self._others)
         await self._verify(marks)
@@ -171,15 +181,20 @@ class MailboxCopy:
 
     async def _copy_all(self, marks: MailboxMarks, uids: Sequence[int]) -> None:
         session, report = self._session, self._report
+        await self._set_back(marks, left_to_copy(uids, marks))
         left = left_to_copy(uids, marks)
-        todo = [uid for uid in left if (self._pair.source, uid) not in session.refused]
+        given_up = [uid for uid in left if session.breaks[self._pair.source, uid] >= MOST_BREAKS]
+        todo = [uid for uid in left if (self._pair.source, uid) not in session.refused and uid not in given_up]
         report.already = len(uids) - len(left)
         report.refused = [
             RefusedMessage(str(uid), 0, marks.refused.get(uid, ""))
             for uid in left
             if (self._pair.source, uid) in session.refused
         ]
-        report.left = self._todo = len(todo)
+        self._todo = len(todo)
+        report.left = len(todo) + len(given_up)
+        if given_up:
+            report.postponed = "; ".join(f"message {uid}: {marks.refused.get(uid, '')}" for uid in given_up[:_NAMED])
         for start in range(0, len(todo), _STRETCH):
             stretch = todo[start : start + _STRETCH]
             self._sizes = await summaries_of(session.source, stretch)
@@ -188,7 +203,17 @@ class MailboxCopy:
             sizes = {uid: self._sizes[uid].size for uid in wanted}
             for uids_of_batch in group(wanted, sizes, count=BATCH_MESSAGES, octets=BATCH_OCTETS):
                 await self._copy_batch(marks, uids_of_batch)
-        self._tell()
+        if self._told != self._done:
+            self._tell()
+
+    async def _set_back(self, marks: MailboxMarks, left: Sequence[int]) -> None:
+        """Messages within which a connection was lost stand last from now on: they keep no other from being copied."""
+        breaks, source = self._session.breaks, self._pair.source
+        for uid, reason in marks.refused.items():
+            if reason == _BROKE_OFF and not breaks[source, uid]:
+                breaks[source, uid] = MOST_BREAKS - 1  # an earlier run has tried it: once more is enough
+        found = [uid for uid in left if breaks[source, uid] and uid not in marks.refused]
+        await self._session.record(marks, Change(refused=dict.fromkeys(found, _BROKE_OFF)))
 
     def _wanted(self, stretch: Sequence[int]) -> list[int]:
         """Those of the stretch that are still there and that no option leaves out."""
@@ -217,13 +242,22 @@ class MailboxCopy:
                 await self._send(batch, [uid])
                 if uid in batch.refused and first != batch.refused[uid]:
                     batch.refused[uid] += f" (first: {first})"
-        except (Temporary, MailboxUnavailable):
+        except (Temporary, MailboxUnavailable) as trouble:
+            if isinstance(trouble, Temporary) and not trouble.code:
+                self._suspect(batch)
             await self._record_what_is_sure(marks, batch)
             raise
         await self._find_uids(batch)
         change = Change(copied=sorted(batch.appended.items()), refused=batch.refused, dropped=batch.vanished)
         await session.record(marks, change)
         self._count(batch)
+
+    def _suspect(self, batch: _Batch) -> None:
+        """Remember within which message the connection was lost: of a source that gave none, the one that was due."""
+        dealt_with = {*batch.appended, *batch.refused, *batch.vanished}
+        uid = batch.broken or batch.sending or next((uid for uid in batch.uids if uid not in dealt_with), 0)
+        if uid and not batch.cut:
+            self._session.breaks[self._pair.source, uid] += 1
 
     async def _send(self, batch: _Batch, uids: Sequence[int]) -> None:
         session = self._session
@@ -245,7 +279,7 @@ class MailboxCopy:
         else:
             batch.sending = body.uid
             try:
-                appended = await self._append(body)
+                appended = await self._append(batch, body)
             except MessageRefused as refusal:
                 batch.refused[body.uid] = refusal.text
                 batch.cut, batch.sending = body.uid, 0
@@ -256,7 +290,7 @@ class MailboxCopy:
             batch.sending = 0
             session.around.checkpoint("target: a message was answered")
 
-    async def _append(self, body: Body) -> Appended:
+    async def _append(self, batch: _Batch, body: Body) -> Appended:
         """Stream one message; its length is that of the literal which the source announced (never RFC822.SIZE)."""
         assert body.size is not None
         summary = self._sizes[body.uid]
@@ -264,8 +298,30 @@ class MailboxCopy:
         for flag in lost:
             self._report.note(f"the target cannot keep the flag {show(flag)}")
         date = self._dates.get(body.uid, summary.internal_date)
-        self._session.around.checkpoint("target: before APPEND")
-        return await self._session.target.append(self._target_name, flags, date, body.size, body.chunks)
+        session, name, chunks = self._session, self._target_name, _watched(batch, body)
+        if not session.options.longest_line:
+            session.around.checkpoint("target: before APPEND")
+            return await session.target.append(name, flags, date, body.size, chunks)
+        message = await break_lines(chunks, session.options.longest_line)
+        try:
+            session.touch()
+            session.around.checkpoint("target: before APPEND")
+            appended = await session.target.append(name, flags, date, message.size, message.chunks())
+        finally:
+            message.close()
+        if message.broken:
+            self._rewritten.append(body.uid)
+        return appended
+
+    def _note_rewritten(self) -> None:
+        if not self._rewritten:
+            return
+        uids = ", ".join(str(uid) for uid in self._rewritten[:_NAMED])
+        more = ", ..." if len(self._rewritten) > _NAMED else ""
+        self._report.note(
+            f"{len(self._rewritten)} messages had lines longer than {self._session.options.longest_line} bytes,"
+            f" which were broken: {uids}{more}"
+        )
 
     async def _replace_dates(self, uids: Sequence[int]) -> None:
         """Dates for messages whose own is none that a calendar has: from their headers, else the target's clock."""
@@ -304,11 +360,11 @@ class MailboxCopy:
         settled = {uid: target for uid, target in batch.appended.items() if target != UNKNOWN}
         confirmed = [uid for uid in batch.appended if uid not in settled]
         refused = {uid: why for uid, why in batch.refused.items() if uid == batch.cut}
-        in_doubt = {*settled, *confirmed, *refused, batch.sending}
+        in_doubt = {*settled, *confirmed, *refused, batch.sending} - {batch.broken}
         never = [uid for uid in batch.uids if uid not in in_doubt]
         change = Change(copied=sorted(settled.items()), refused=refused, dropped=never, confirmed=confirmed)
         await self._session.record(marks, change)
-        self._count(_Batch(batch.uids, batch.floor, settled, refused))
+        self._count(_Batch(batch.uids, batch.floor, batch.appended, refused))
 
     def _count(self, batch: _Batch) -> None:
         report = self._report
@@ -323,6 +379,7 @@ class MailboxCopy:
         self._tell()
 
     def _tell(self) -> None:
+        self._told = self._done
         self._session.tell(Progress(self._report.source, self._done, self._todo, self._report.octets))
 
     # Afterwards ------------------------------------------------------------------------------------------------
@@ -358,6 +415,16 @@ class MailboxCopy:
             await session.source.command(b"EXPUNGE")
         report.deleted = len(sure)
         session.around.checkpoint("source: deleted")
+
+
+async def _watched(batch: _Batch, body: Body) -> AsyncGenerator[bytes, None]:
+    """The content of a message; whether it was the source that failed within it is in `batch`."""
+    try:
+        async for chunk in body.chunks:
+            yield chunk
+    except Temporary:
+        batch.broken = body.uid
+        raise
 
 
 def passes(chosen: DateFilter, internal_date: bytes | None) -> bool:

@@ -30,8 +30,8 @@ from migrator.report import CopyInterrupted, Report
 USAGE_TEXT: Final = (
     "usage: MoveIMAPMail [flags] oldServer oldName oldPassword newServer newName newPassword\n"
     "flags: --verbose --json --list search --source prefix --target prefix --skipMailbox name --notimeout --delete\n"
-    "  --nosubscription --subscribed --fetchRFC822 --byOne --noACL --proxyAuth user --renameMailbox old new\n"
-    '  --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
+    "  --nosubscription --subscribed --fetchRFC822 --byOne --noACL --fixLongLines number --proxyAuth user\n"
+    '  --renameMailbox old new --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"
     "servers: host, host:port, imap://host, imaps://host, imap+starttls://host"

@@ -10,7 +10,7 @@ tell from the source.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
@@ -18,7 +18,7 @@ from typing import Final
 from migrator.access import Access
 from migrator.acls import copy_acl
 from migrator.identity import identify, refuse_same_login
-from migrator.mailbox_copy import MailboxCopy
+from migrator.mailbox_copy import MOST_BREAKS, MailboxCopy
 from migrator.marks import UNKNOWN, MarkStore
 from migrator.options import CopyOptions
 from migrator.plan import Naming, Pair, Plan, PlanOptions, counterpart, is_inbox, plan_mailboxes, show
@@ -29,7 +29,8 @@ from wire.imap.names import encode_mailbox
 from wire.imap.results import Listed
 from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary
 
-_TRIES: Final = 4  # connections made within one run, where they break after the copying has begun
+_TRIES: Final = 4  # connections made one after the other without a message copied, once the copying has begun
+_MOST_TRIES: Final = 20  # and in one run: then it is the caller's turn to wait
 _STOPS: Final = frozenset({"OVERQUOTA", "LIMIT", "THROTTLED"})  # said of one mailbox, true of all
 _REST: Final = 1.0  # seconds before that: a server that has just hung up wants to be left alone
 
@@ -88,30 +89,42 @@ class _Run:
         self._around = around
         self._before_copy = before_copy
         self._refused: set[tuple[bytes, int]] = set()
+        self._breaks: Counter[tuple[bytes, int]] = Counter()
+        self._ungiven: set[tuple[bytes, int]] = set()
         self.report = Report(source.label, target.label)
 
     async def to_the_end(self) -> Report:
         """The copy, gone on with a few times where a connection breaks after it has begun."""
-        for attempt in range(1, _TRIES + 1):
+        attempt = done = 0  # in a row without progress; messages dealt with so far
+        for number in range(1, _MOST_TRIES + 1):
+            attempt += 1
             earlier, self.report = self.report, Report(self._source.label, self._target.label)
             try:
                 await self._attempt()
             except Temporary as trouble:
                 _carry_over(earlier, self.report)
-                if attempt < _TRIES and self.report.mailboxes and not trouble.code:
-                    self._around.checkpoint("connection lost")
-                    await self._around.sleep(_REST * attempt)
-                    continue
                 if not self.report.mailboxes:
                     raise
-                raise CopyInterrupted(trouble, self.report) from trouble
+                before, done = done, max(done, self._dealt_with())
+                if done > before:
+                    attempt = 1
+                if trouble.code or attempt == _TRIES or number == _MOST_TRIES:
+                    raise CopyInterrupted(trouble, self.report) from trouble
+                self._around.checkpoint("connection lost")
+                await self._around.sleep(_REST * attempt)
+                continue
             _carry_over(earlier, self.report)
             return self.report
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def _dealt_with(self) -> int:
+        """Messages that are copied, and those that this run goes on without."""
+        given_up = sum(1 for breaks in self._breaks.values() if breaks >= MOST_BREAKS)
+        return self.report.total("copied") + self.report.total("already") + given_up
+
     async def _attempt(self) -> None:
         session = await Session.open(self._source, self._target, self._options, self._marks, self._around)
-        session.refused = self._refused
+        session.refused, session.breaks, session.ungiven = self._refused, self._breaks, self._ungiven
         try:
             pairs = await self._begin(session)
             await self._copy_pairs(session, pairs)
@@ -259,10 +272,10 @@ def _carry_over(earlier: Report, now: Report) -> None:
     for box in now.mailboxes:
         if (old := before.pop(box.source, None)) is None:
             continue
-        if box.messages:
+        if box.messages and old.messages:
             gained = max(box.already - old.already, 0)
             box.copied, box.already = box.copied + gained, box.already - gained
-        else:  # this attempt did not get as far
+        elif old.messages:  # this attempt did not get as far
             box.messages, box.left, box.copied, box.already = old.messages, old.left, old.copied, old.already
             box.refused, box.vanished, box.left_out = old.refused, old.vanished, old.left_out
         box.octets += old.octets

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from migrator.long_lines import SHORTEST
+
 GUIDE_TIMEOUT: Final = 20.0  # seconds without an answer; the guide's own number
 PATIENT_TIMEOUT: Final = 3600.0  # --notimeout, the guide's number too
 WORKER_TIMEOUT: Final = 300.0  # a worker has time: a cold mailbox of a million messages takes minutes to open
@@ -49,6 +51,7 @@ class CopyOptions:
     fetch_item: bytes = b"BODY.PEEK[]"
     one_by_one: bool = False
     acl: bool = True
+    longest_line: int = 0  # --fixLongLines: longer ones are broken; 0 leaves every message as it is
     proxy_user: str = ""
     date_filter: DateFilter | None = None
     old_password_file: str = ""
@@ -109,6 +112,13 @@ def _text(name: str) -> tuple[int, Apply]:
         return replace(options, **changes)
 
     return 1, apply
+
+
+def _fix_long_lines(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+    text = values[0]
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= SHORTEST):
+        raise OptionTrouble(f"--fixLongLines is followed by a number of bytes, not by {text!r}")
+    return replace(options, longest_line=int(text))
 
 
 def _skip(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
@@ -188,6 +198,7 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--fetchRFC822": _set(fetch_item=b"RFC822.PEEK"),
     "--byOne": _set(one_by_one=True),
     "--noACL": _set(acl=False),
+    "--fixLongLines": (1, _fix_long_lines),
     "--proxyAuth": _text("proxy_user"),
     "--renameMailbox": (2, _rename),
     "--renameMailboxList": (1, _rename_list),
@@ -195,5 +206,4 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
 }
 _UNAVAILABLE: Final[Mapping[str, str]] = {
     "--copyMailboxClass": "mailbox classes are not copied yet",
-    "--fixLongLines": "messages are copied as they are; leave it out, and a message that is refused is reported",
 }

@@ -13,12 +13,14 @@ from typing import Final
 from migrator.content import ContentDigest, digest_header, message_id
 from migrator.dates import moment
 from migrator.intents import Description, match_messages, plausible
+from migrator.long_lines import LineBreaker
 from migrator.marks import UNKNOWN, Change, MailboxMarks, Runs
 from migrator.report import MailboxReport
 from migrator.session import Session, Surroundings
 from wire.imap.client import ImapClient
 from wire.imap.encoder import render_uid_sets
 from wire.imap.results import Summary
+from wire.outcome import Temporary
 
 _FRESH: Final = 600.0  # seconds: an intent older than this is of a server that has long finished what it was sent
 _QUIET: Final = 2.0  # seconds without a new message before a server counts as finished with a lost connection
@@ -55,7 +57,7 @@ async def resolve_intents(
     taken = {target for _, target in marks.runs} | others
     candidates = [uid for uid in above if uid not in taken]
     intended = [uid for uid in marks.intents if uid in present]
-    sources = await _describe(session.source, intended, session.options.fetch_item)
+    sources = await _describe_intended(session, marks.source, intended)
     targets = await plausible_ones(session.target, candidates, sources)
     found = match_messages(sources, targets)
     for uid, target in list(found.items()):
@@ -120,7 +122,8 @@ async def locate(
     arrived = [uid for uid in await uids_from(session.target, floor) if uid not in taken]
     if len(arrived) == len(appended):
         return dict(zip(appended, arrived, strict=True)), max(arrived, default=floor - 1)
-    sources = await _describe(session.source, list(appended), session.options.fetch_item)
+    options = session.options
+    sources = await _describe(session.source, list(appended), options.fetch_item, longest_line=options.longest_line)
     return await locate_among(session.target, sources, floor, taken)
 
 
@@ -178,21 +181,58 @@ async def _something_is_missing(session: Session, marks: MailboxMarks, floor: in
     return selected.uidnext - floor > len(above)
 
 
-async def _describe(client: ImapClient, uids: Sequence[int], item: bytes) -> list[Description]:
-    """Each message with the digest of its content; nothing is kept of the content itself."""
+async def _describe_intended(session: Session, mailbox: bytes, uids: Sequence[int]) -> list[Description]:
+    """The source's messages, as they are sent to the target.
+
+    Of those within which the source broke off here before, only what it says of them: a message that ends each
+    connection must not keep the others from being settled.
+    """
+    suspect = [uid for uid in uids if (mailbox, uid) in session.ungiven]
+    wanted = [uid for uid in uids if (mailbox, uid) not in session.ungiven]
+    summaries = await summaries_of(session.source, suspect)
+    outlined = [Description(uid, moment(found.internal_date), found.size) for uid, found in summaries.items()]
+    options = session.options
+    fetched: list[Description] = []
+    try:
+        await _describe(session.source, wanted, options.fetch_item, fetched, longest_line=options.longest_line)
+    except Temporary as trouble:
+        done = {message.uid for message in fetched}
+        due = next((uid for uid in wanted if uid not in done), None)
+        if due is not None and not trouble.code:
+            session.breaks[mailbox, due] += 1
+            session.ungiven.add((mailbox, due))
+        raise
+    return outlined + fetched
+
+
+async def _describe(
+    client: ImapClient,
+    uids: Sequence[int],
+    item: bytes,
+    described: list[Description] | None = None,
+    *,
+    longest_line: int = 0,
+) -> list[Description]:
+    """Each message with the digest of its content; nothing is kept of the content itself.
+
+    They are put into `described` one by one, so that a caller sees how far it came. With `longest_line` the
+    digest is of the message with its lines broken, as the target has it.
+    """
+    described = [] if described is None else described
     summaries = await summaries_of(client, uids)
-    described = []
     async for body in client.fetch_bodies([uid for uid in uids if uid in summaries], item=item):
         digest = ContentDigest()
+        breaker = LineBreaker(longest_line) if longest_line else None
         async for chunk in body.chunks:
-            digest.feed(chunk)
+            digest.feed(breaker.feed(chunk) if breaker else chunk)
         if body.size is None:
             continue
+        if breaker:
+            digest.feed(breaker.finish())
         summary = summaries[body.uid]
+        size = digest.size if breaker and breaker.broken else summary.size
         described.append(
-            Description(
-                body.uid, moment(summary.internal_date), summary.size, digest.digest(), message_id(digest.header)
-            )
+            Description(body.uid, moment(summary.internal_date), size, digest.digest(), message_id(digest.header))
         )
     return described
 

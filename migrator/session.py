@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -39,6 +40,8 @@ class Session:
     marks: MarkStore
     around: Surroundings
     refused: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) tried in this run: not once more
+    breaks: Counter[tuple[bytes, int]] = field(default_factory=Counter)  # connections lost within (mailbox, uid)
+    ungiven: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) at which the source itself broke off
     names: set[bytes] = field(default_factory=set)  # at the target, each meant for one source mailbox
     renamed: dict[bytes, bytes] = field(default_factory=dict)  # planned name, name it got because that was refused
     source_naming: Naming = field(default_factory=Naming)

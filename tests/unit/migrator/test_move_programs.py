@@ -43,7 +43,7 @@ POP = ["127.0.0.1:1", "john", "secret1", "127.0.0.1:1", "john"]
         [*IMAP, "more"],
         ["--nosuch", *IMAP],
         ["--copyMailboxClass", *IMAP],
-        ["--fixLongLines", "998", *IMAP],
+        ["--fixLongLines", "1", *IMAP],
         ["--filter", "sometimes", "x", *IMAP],
         ["pop3://old", *IMAP[1:]],
         ["old:0", *IMAP[1:]],

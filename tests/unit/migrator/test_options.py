@@ -92,7 +92,7 @@ def test_the_time_out_of_a_program_is_the_guides_and_a_workers_is_longer() -> No
         (["--renameMailbox", "a", ""], "empty"),
         (["--renameMailbox", "a", "b", "--renameMailbox", "a", "c"], "twice"),
         (["--copyMailboxClass"], "not available"),
-        (["--fixLongLines", "998"], "not available"),
+        (["--fixLongLines", "many"], "number of bytes"),
         (["--filter", "since", "01-Feb-2009"], "before or after"),
         (["--filter", "before", "2009-02-01"], "not a date"),
         (["--filter", "before", "31-Feb-2009"], "not a date"),
