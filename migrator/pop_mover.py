@@ -8,6 +8,7 @@ are missing, shared, or new since the server was replaced.
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -29,7 +30,7 @@ from migrator.report import (
 )
 from migrator.resolution import locate_among, plausible_ones, uids_from, wait_for_late_server
 from migrator.session import Surroundings
-from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore
+from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore, set_back
 from wire.imap.client import ImapClient
 from wire.imap.results import Selected
 from wire.outcome import MessageRefused, Temporary
@@ -243,9 +244,15 @@ class _PopCopy:
                 batch.spooled[key] = message
                 batch.octets += message.size
                 if len(batch.spooled) >= BATCH_MESSAGES or batch.octets >= BATCH_OCTETS:
-                    await self._copy_batch(batch)
-                    batch = _Batch(self.floor)
+                    full, batch = batch, _Batch(self.floor)
+                    with closing(full):
+                        await self._copy_batch(full)
             await self._copy_batch(batch)
+        except Temporary:
+            if self.pop.broke_at:
+                await self._record(set_back(self.listing.by_uidl(self.pop.broke_at), self.marks, self.around.now()))
+                await self._copy_batch(batch)  # what came before the source broke off
+            raise
         finally:
             batch.close()
 
@@ -261,6 +268,7 @@ class _PopCopy:
     async def _copy_batch(self, batch: _Batch) -> None:
         if not batch.spooled:
             return
+        batch.floor = self.floor
         now = self.around.now()
         intended = {
             key: UidlMark(UidlState.INTENT, self.uidvalidity, batch.floor, now, "", message.digest)

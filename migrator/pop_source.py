@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from migrator.access import Access, open_pop
 from migrator.content import ContentDigest
 from migrator.report import InboxIdentity
 from wire.outcome import Permanent, Temporary
-from wire.pop3 import Pop3Client, UnsupportedCommand
+from wire.pop3 import Pop3Client
 
 _IN_MEMORY: Final = 1 << 18  # most mail is smaller; what is larger is written to disk
 _PIECE: Final = 1 << 16
@@ -63,6 +64,7 @@ class PopSource:
         self.listing: list[tuple[int, bytes]] = []  # number and UIDL, b"" where the server knows none
         self.sizes: dict[int, int] = {}  # as the server counts them: for planning only
         self.has_uidls = True
+        self.broke_at = 0  # the number of the message at which the source broke off, or would not go on for now
 
     @classmethod
     async def open(cls, access: Access, timeout: float) -> PopSource:
@@ -80,7 +82,7 @@ class PopSource:
         self.sizes = await self._client.list_sizes()
         try:
             self.listing = await self._client.uidl()
-        except UnsupportedCommand:
+        except Permanent:  # UIDL is optional (RFC 1939 7), and servers say so in words of their own
             self.has_uidls = False
             self.listing = [(number, b"") for number in self.sizes]
         self.listing.sort()
@@ -99,6 +101,18 @@ class PopSource:
         """Each message in turn, whole. Whoever takes a Spooled closes it. Temporary when the connection is lost."""
         self.touch()
         window = _WINDOW if "PIPELINING" in await self._client.capabilities() else 1
+        due = deque(numbers)
+        try:
+            async with aclosing(self._retrieve(numbers, window)) as messages:
+                async for message in messages:
+                    due.remove(message.number)
+                    yield message
+                    self.touch()
+        except Temporary:
+            self.broke_at = due[0] if due else 0
+            raise
+
+    async def _retrieve(self, numbers: Sequence[int], window: int) -> AsyncGenerator[Spooled | Withheld, None]:
         async with aclosing(self._client.retrieve(numbers, window=window)) as messages:
             async for message in messages:
                 self.touch()
@@ -108,7 +122,6 @@ class PopSource:
                     yield Withheld(message.number, f"the source does not give it: {message.refusal.text}")
                     continue
                 yield await self._spool(message.number, message.chunks)
-                self.touch()
 
     async def _spool(self, number: int, chunks: AsyncGenerator[bytes, None]) -> Spooled:
         file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - it lives as long as the Spooled

@@ -18,7 +18,7 @@ from migrator.options import CopyOptions
 from migrator.pop_source import PopSource, Spooled, Withheld
 from migrator.report import CopyInterrupted, MailboxReport, Progress, RefusedMessage, Report
 from migrator.session import Surroundings
-from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore
+from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore, set_back
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.outcome import MessageRefused, Temporary, Trouble
 from wire.smtp import DeliveryUnclear, SmtpClient
@@ -84,6 +84,7 @@ class _Submitting:
         listing = Listing(self.pop.listing, self.marks)
         keys = {number: key for number, _ in self.pop.listing if (key := listing.known(number)) is not None}
         wanted = [number for number, _ in self.pop.listing if not self._is_sent(keys.get(number))]
+        wanted.sort(key=lambda number: self._is_refused(keys.get(number)))
         self.report.already = len(self.pop.listing) - len(wanted)
         self.report.left = todo = len(wanted)
         try:
@@ -101,6 +102,8 @@ class _Submitting:
                 self.around.progress(Progress("INBOX", done, todo, self.report.octets))
         except (Exception, asyncio.CancelledError):
             await self._record(UidlChange(settled=dict(self.results)))
+            if self.pop.broke_at:
+                await self._record(set_back(listing.by_uidl(self.pop.broke_at), self.marks, self.around.now()))
             raise
         await self._record(UidlChange(settled=dict(self.results)))
         if self.smtp is not None:
@@ -120,6 +123,10 @@ class _Submitting:
     def _is_sent(self, key: bytes | None) -> bool:
         mark = self.marks.get(key) if key is not None else None
         return mark is not None and mark.state is UidlState.COPIED
+
+    def _is_refused(self, key: bytes | None) -> bool:
+        mark = self.marks.get(key) if key is not None else None
+        return mark is not None and mark.state is UidlState.REFUSED
 
     async def _submit(self, key: bytes, message: Spooled) -> None:
         """One message: intent (with the results before it, in one commit), DATA, result."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class UidlState(Enum):
@@ -44,6 +44,17 @@ class UidlChange:
     intended: Mapping[bytes, UidlMark] = field(default_factory=dict)
 
 
+BROKE_OFF: Final = "the source broke off at it"
+
+
+def set_back(key: bytes | None, marks: Mapping[bytes, UidlMark], now: float) -> UidlChange:
+    """Remember that the source broke off at a message, so that from now on it stands last and keeps no other
+    from being copied. Nothing where the message cannot be told from others, or has a mark already."""
+    if key is None or key in marks:
+        return UidlChange()
+    return UidlChange(intended={key: UidlMark(UidlState.REFUSED, 0, 0, now, BROKE_OFF)})
+
+
 class UidlStore(Protocol):
     """Where the marks of one copy by POP are kept."""
 
@@ -73,6 +84,10 @@ class Listing:
         """The key of a message that has a mark under its UIDL; None if its content must tell."""
         key = self._keys.get(number)
         return key if key is not None and key in self._claimed else None
+
+    def by_uidl(self, number: int) -> bytes | None:
+        """The key of a message whose content nobody has seen; None if its UIDL does not tell it from others."""
+        return self._keys.get(number)
 
     def recognise(self, number: int, digest: bytes) -> tuple[bytes, bool]:
         """The key of a message with this content, and whether a mark stands under it. Each mark is claimed once."""

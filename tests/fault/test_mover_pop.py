@@ -195,10 +195,10 @@ async def test_a_source_that_hangs_up_within_a_message(tmp_path: Path) -> None:
         it.pop.cut_within = lambda number: 20 if number == 6 else None
         with pytest.raises(CopyInterrupted) as stopped:
             await it.copy()
-        assert len(it.arrived) == 4, "the first batch, and nothing of a half message"
+        assert it.arrived == [letter(number) for number in range(5)], "and nothing of a half message"
         assert stopped.value.report.unexplained == 0
         it.pop.cut_within = lambda _number: None
-        assert box(await it.copy()).copied == 5
+        assert box(await it.copy()).copied == 4
         assert it.arrived == [content for _, content in it.pop.messages]
 
 
@@ -418,3 +418,37 @@ async def test_a_server_that_cannot_be_reached_is_temporary(tmp_path: Path) -> N
             pass
         with pytest.raises(Temporary):
             await submit(it, server)
+
+
+async def test_a_message_at_which_the_source_breaks_off_keeps_no_other_from_arriving(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        it.pop.cut_within = lambda number: 20 if number == 3 else None
+        with pytest.raises(CopyInterrupted) as stopped:
+            await it.copy()
+        assert it.arrived == [letter(0), letter(1)], "what came whole is not fetched again"
+        assert (box(stopped.value.report).copied, box(stopped.value.report).left) == (2, 7)
+        with pytest.raises(CopyInterrupted) as stopped:
+            await it.copy()
+        assert sorted(it.arrived) == sorted(letter(number) for number in range(9) if number != 2)
+        assert (box(stopped.value.report).left, stopped.value.report.unexplained) == (1, 0)
+        it.pop.cut_within = lambda _number: None
+        report = await it.copy()
+        assert (box(report).copied, box(report).already, report.problems) == (1, 8, [])
+
+
+async def test_a_message_at_which_the_source_breaks_off_keeps_no_other_from_being_sent(tmp_path: Path) -> None:
+    async with world(tmp_path) as it, smtp() as server:
+        it.pop.cut_within = lambda number: 20 if number == 3 else None
+        for _ in range(2):
+            with pytest.raises(CopyInterrupted):
+                await submit(it, server)
+        assert sorted(server.arrived) == sorted(letter(number) for number in range(9) if number != 2)
+        it.pop.cut_within = lambda _number: None
+        assert box(await submit(it, server)).copied == 1
+
+
+async def test_any_refusal_of_uidl_means_that_there_are_none(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        it.pop.on_command = lambda line: b"-ERR sorry\r\n" if line == b"UIDL" else None
+        assert box(await it.copy()).copied == 9
+        assert box(await it.copy()).already == 9
