@@ -83,7 +83,7 @@ class _Task:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    return run_program("MoveAccounts", USAGE_TEXT, lambda: _move(given))
+    return run_program("MoveAccounts", USAGE_TEXT, given, lambda: _move(given))
 
 
 async def _move(arguments: Sequence[str]) -> int:
@@ -140,8 +140,9 @@ def read_accounts(path: Path) -> list[Row]:
 
 def parse_accounts(data: bytes) -> list[Row]:
     """The rows of an account list; bytes stay as they are. BadFile without a header that names Name and Password."""
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    lines = [line.removesuffix(b"\r") for line in lines]
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    ending = b"\n" if b"\n" in data else b"\r"  # the extractors of old Macintosh servers write CR
+    lines = [line.removesuffix(b"\r") for line in data.split(ending)]
     names = [name.strip().lower() for name in lines[0].split(b"\t")]
     for needed in (b"name", b"password"):
         if names.count(needed) != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from migrator.access import Access
@@ -14,6 +15,7 @@ from migrator.move_program import (
     UsageTrouble,
     exit_code,
     only_once,
+    plain_form,
     print_report,
     read_flags,
     read_passwords,
@@ -41,7 +43,7 @@ USAGE_TEXT: Final = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    return run_program("MoveIMAPMail", USAGE_TEXT, lambda: _move(given))
+    return run_program("MoveIMAPMail", USAGE_TEXT, given, lambda: _move(given))
 
 
 async def _move(arguments: Sequence[str]) -> int:
@@ -74,8 +76,9 @@ async def move_imap(source: Access, target: Access, options: CopyOptions, store:
 
 def copy_key(source: Access, target: Access, options: CopyOptions) -> str:
     """Names the copy in the database: the same two accounts and prefixes are the same copy."""
-    one = f"{source.label} {options.proxy_user} {options.source_prefix}".rstrip()
-    return f"{one} -> {target.label} {options.target_prefix}".rstrip()
+    old, new = (replace(access, endpoint=plain_form(access.endpoint)).label for access in (source, target))
+    one = f"{old} {options.proxy_user} {options.source_prefix}".rstrip()
+    return f"{one} -> {new} {options.target_prefix}".rstrip()
 
 
 if __name__ == "__main__":

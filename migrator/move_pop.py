@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from migrator import pop_mover
@@ -19,6 +20,7 @@ from migrator.move_program import (
     UsageTrouble,
     exit_code,
     only_once,
+    plain_form,
     print_report,
     read_flags,
     read_passwords,
@@ -45,7 +47,7 @@ Target = Access | Submission
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    return run_program("MovePOPMail", USAGE_TEXT, lambda: _move(given))
+    return run_program("MovePOPMail", USAGE_TEXT, given, lambda: _move(given))
 
 
 async def _move(arguments: Sequence[str]) -> int:
@@ -83,7 +85,8 @@ def is_imap(server: str) -> bool:
 
 async def move_pop(source: Access, target: Target, options: CopyOptions, store: Store, label: str = "") -> Report:
     """Copy one maildrop with the marks of the Move programs. Raises what `pop_submit` and `pop_mover` do."""
-    copy = f"{source.label} -> {target.label}"
+    old, new = (replace(end, endpoint=plain_form(end.endpoint)).label for end in (source, target))
+    copy = f"{old} -> {new}"
     with only_once(copy):
         marks, around = LedgerUidls(store, copy), surroundings(options, label)
         if isinstance(target, Submission):

@@ -23,7 +23,7 @@ from migrator.ledger.store import Store
 from migrator.options import GUIDE_TIMEOUT, CopyOptions, OptionTrouble, parse_options
 from migrator.report import CopyInterrupted, Progress, Report, SameMailbox, SourceRefused, TargetRefused
 from migrator.session import Surroundings
-from wire.endpoint import Endpoint, TlsPolicy, parse_endpoint
+from wire.endpoint import Endpoint, Security, TlsPolicy, parse_endpoint
 from wire.outcome import ProtocolTrouble, SetupTrouble, Temporary, Trouble
 from wire.secret import Secret
 
@@ -45,8 +45,11 @@ class UsageTrouble(Exception):
     """The arguments cannot be used; the text is a sentence for a person."""
 
 
-def run_program(name: str, usage: str, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+def run_program(name: str, usage: str, arguments: Sequence[str], work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run a program to its exit code. Every end is one line on stderr, but for a bug, which brings its traceback."""
+    if list(arguments) == ["--help"]:
+        print_line(usage)
+        return DONE
     try:
         return _run(work())
     except (UsageTrouble, OptionTrouble) as trouble:
@@ -183,9 +186,14 @@ def only_once(copy: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def plain_form(endpoint: Endpoint) -> Endpoint:
+    """The server in the key of a copy: the same however its name is spelled and its connection is protected."""
+    return replace(endpoint, host=endpoint.host.lower(), security=Security.PLAIN)
+
+
 def surroundings(options: CopyOptions, label: str = "") -> Surroundings:
-    """Those of a program: with --verbose each batch is a line on stdout."""
-    if not options.verbose:
+    """Those of a program: with --verbose each batch is a line on stdout, which --json keeps for its one value."""
+    if not options.verbose or options.json:
         return Surroundings()
 
     def tell(progress: Progress) -> None:

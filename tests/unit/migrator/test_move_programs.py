@@ -6,12 +6,23 @@ import io
 import os
 import stat
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from migrator import move_accounts, move_imap, move_pop
+from migrator.access import Access
 from migrator.move_accounts import BadFile, parse_accounts
-from migrator.move_program import UsageTrouble, exit_code, moves_path, only_once, read_passwords
+from migrator.move_imap import copy_key
+from migrator.move_program import (
+    UsageTrouble,
+    exit_code,
+    moves_path,
+    only_once,
+    read_passwords,
+    read_server,
+    surroundings,
+)
 from migrator.options import CopyOptions
 from migrator.report import (
     CopyInterrupted,
@@ -22,7 +33,9 @@ from migrator.report import (
     SourceRefused,
     TargetRefused,
 )
+from migrator.session import Surroundings
 from wire.outcome import MailboxUnavailable, ProtocolTrouble, SetupTrouble, Temporary, Trouble
+from wire.secret import Secret
 
 
 @pytest.fixture(autouse=True)
@@ -240,3 +253,27 @@ def test_a_line_for_every_account_and_no_password_anywhere(
     assert "secret" not in said.out + said.err
     (tmp_path / "list").write_bytes(b"Name\tPassword\na\tsecret1\n")
     assert move_accounts.main([kind, str(tmp_path / "list"), "127.0.0.1:1", "127.0.0.1:2"]) == 75
+
+
+@pytest.mark.parametrize("program", [move_imap, move_pop, move_accounts])
+def test_help_is_the_usage(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_a_copy_is_the_same_however_its_servers_are_written() -> None:
+    def key(old: str, new: str) -> str:
+        ends = (Access(read_server(end, "imap"), b"john", Secret(b"x")) for end in (old, new))
+        return copy_key(*ends, CopyOptions())
+
+    assert key("old.test", "new.test") == key("OLD.test:143", "imap+starttls://New.Test")
+    assert key("old.test", "new.test") != key("old.test:144", "new.test")
+
+
+def test_an_account_list_of_a_macintosh() -> None:
+    rows = parse_accounts(b"Name\tPassword\rjohn\tx\r\rjim\ty\r")
+    assert [(row.line, row.name, row.password.reveal()) for row in rows] == [(2, b"john", b"x"), (4, b"jim", b"y")]
+
+
+def test_json_is_the_only_thing_on_stdout() -> None:
+    assert surroundings(CopyOptions(verbose=True, json=True)).progress is Surroundings().progress
