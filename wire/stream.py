@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import Any
+from typing import Any, Final
 
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
@@ -18,6 +18,7 @@ from wire.outcome import SetupTrouble, Temporary
 _HIGH_WATER = 1 << 20  # bytes read ahead before reading pauses: one pipelined batch, not a mailbox
 _LOW_WATER = 1 << 18
 _HAPPY_EYEBALLS: dict[str, Any] = {"happy_eyeballs_delay": 0.25}  # RFC 8305 5
+_TICK: Final = 0.002  # seconds that a loop's timer may come early: uvloop counts whole milliseconds
 
 
 class _Protocol(asyncio.Protocol):
@@ -28,7 +29,10 @@ class _Protocol(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.ended = False
         self.error: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[bool] | None = None
+        self._deadline: float | None = None  # of the reader that waits
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._drain: asyncio.Future[None] | None = None
         self._reading_paused = False
         self._writing_paused = False
@@ -52,6 +56,9 @@ class _Protocol(asyncio.Protocol):
         self.ended = True
         self.error = self.error or exc
         self._wake()
+        if self._timer is not None:
+            self._timer.cancel()  # it would keep all of this until a deadline that nobody waits for
+            self._timer = None
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
 
@@ -65,22 +72,42 @@ class _Protocol(asyncio.Protocol):
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+            self._reader.set_result(True)
 
     def resume_if_low(self) -> None:
         if self._reading_paused and len(self.buffer) < _LOW_WATER and self.transport is not None and not self.ended:
             self._reading_paused = False
             self.transport.resume_reading()
 
-    async def wait_data(self) -> None:
+    async def wait_data(self, deadline: float | None) -> bool:
+        """Wait for news; False when `deadline` came first."""
         if self._reading_paused and self.transport is not None and not self.ended:
             self._reading_paused = False  # a block longer than the mark is being awaited
             self.transport.resume_reading()
-        self._reader = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._reader = loop.create_future()
+        self._deadline = deadline
+        if deadline is not None and (self._timer is None or self._timer_at > deadline):
+            self._set_timer(loop, deadline)
         try:
-            await self._reader
+            return await self._reader
         finally:
             self._reader = None
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        """One timer for many waits: it is only set anew when it comes too late, and looks again when it comes early."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = loop.call_at(at, self._look, loop), at
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._reader is None or self._reader.done() or self._deadline is None:
+            return
+        if loop.time() >= self._deadline - _TICK:
+            self._reader.set_result(False)
+        else:
+            self._set_timer(loop, self._deadline)
 
     async def wait_drain(self) -> None:
         while self._writing_paused and not self.ended:
@@ -253,15 +280,9 @@ class Stream:
     async def _wait(self) -> None:
         if self._closed or self._protocol.ended:
             raise self._lost()
-        if self.deadline is None:
-            await self._protocol.wait_data()
-            return
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                await self._protocol.wait_data()
-        except TimeoutError:
+        if not await self._protocol.wait_data(self.deadline):
             self.abort()
-            raise Temporary(f"{self.endpoint}: no answer in time") from None
+            raise Temporary(f"{self.endpoint}: no answer in time")
 
     def _lost(self) -> Temporary:
         error = self._protocol.error

@@ -77,7 +77,7 @@ async def test_what_came_before_the_end_is_given() -> None:
     async with streamed(b"one\r\nBYE\r\n", hang=False) as stream:
         assert await stream.read_line() == b"one"
         async with asyncio.timeout(5):
-            await stream._protocol.wait_data()  # the rest, or the end
+            await stream._protocol.wait_data(stream.deadline)  # the rest, or the end
         assert await stream.read_line() == b"BYE"
 
 
@@ -196,3 +196,19 @@ async def test_tls_versions(certificates: Certificates, version: str) -> None:
         if version == "TLSv1":  # the server may hang up instead of saying why
             with pytest.raises((SetupTrouble, Temporary)):
                 await Stream.open(endpoint, TlsPolicy(ca_file=ca_file), deadline=at(20))
+
+
+@pytest.mark.parametrize("first", [0.05, 60.0])
+async def test_a_deadline_that_moves_is_kept_to(first: float) -> None:
+    """The next wait may end later or sooner than the one before; the timer of the one before does not decide."""
+    async with streamed() as stream:
+        stream.deadline = at(first)
+        earlier = asyncio.get_running_loop().create_task(stream.read_line())
+        await asyncio.sleep(0)  # it waits now, and its timer runs
+        earlier.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await earlier
+        stream.deadline = ends = at(0.2)
+        with pytest.raises(Temporary, match="no answer in time"):
+            await stream.read_line()
+        assert asyncio.get_running_loop().time() >= ends - 0.01
