@@ -100,7 +100,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    settings = load_settings(options.config, check_places=True)
     _say(f"{settings.path}: no problem found, {len(settings.domains)} domain(s)")
     return _OK
 

@@ -118,16 +118,25 @@ class _Table:
 class _Reader:
     """Everything that was found wrong, and every file that was looked at."""
 
-    def __init__(self, path: Path, lines: Mapping[tuple[str, ...], int], check_files: bool) -> None:
+    def __init__(
+        self, path: Path, lines: Mapping[tuple[str, ...], int], *, check_files: bool, check_places: bool
+    ) -> None:
         self.path = path
         self.lines = lines
         self.check_files = check_files
+        self.check_places = check_places
         self.problems: list[Problem] = []
         self.files: list[Path] = [path]
 
     def problem(self, key: tuple[str, ...], text: str) -> None:
         line = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), 0)
         self.problems.append(Problem(_dotted(key), line, text))
+
+    def check_place(self, key: tuple[str, ...], file: Path) -> None:
+        """A missing directory that the file names is told to the operator; it never stops the helper, which lets users
+        in without it."""
+        if self.check_places and key in self.lines and not file.parent.is_dir():
+            self.problem(key, f"there is no directory {file.parent}; make it, owned by the helper's user")
 
     def resolve(self, text: str) -> Path:
         path = Path(text)
@@ -163,10 +172,13 @@ class _Reader:
         return frozenset(line for line in lines if line)
 
 
-def load_settings(path: Path, environ: Mapping[str, str] = os.environ, *, check_files: bool = True) -> Settings:
+def load_settings(
+    path: Path, environ: Mapping[str, str] = os.environ, *, check_files: bool = True, check_places: bool = False
+) -> Settings:
     """Read and check `path`. ConfigurationTrouble lists every problem at once.
 
-    `check_files=False` leaves out the files it names (for the command that makes the keys).
+    `check_files=False` leaves out the files it names (for the command that makes the keys); `check_places=True` also
+    looks whether the directories of state and log are there.
     """
     path = Path(path)
     try:
@@ -186,7 +198,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ, *, check_
         # only the place: the text of a broken line may hold a password
         found = [Problem("syntax", line, "not valid TOML here or just before: " + str(error).split(" (at", 1)[0])]
         raise ConfigurationTrouble(path, found, (path,)) from None
-    reader = _Reader(path, locate_keys(text), check_files)
+    reader = _Reader(path, locate_keys(text), check_files=check_files, check_places=check_places)
     _apply_environment(reader, document, environ)
     settings = _read_document(reader, document, mode)
     if reader.problems:
@@ -296,6 +308,7 @@ def _read_helper(table: _Table) -> HelperSettings:
         interface=table.take("interface", read_number(1, 1000), 7),
         pilot=pilot,
     )
+    table.reader.check_place((*table.name, "log"), settings.log)
     table.finish()
     return settings
 
@@ -340,6 +353,7 @@ def _read_state(table: _Table, domains: Mapping[str, DomainSettings]) -> StateSe
         key_file=table.take("key_file", private_key, Path()),
         keep_password=table.take("keep_password", read_choice("done", "retired"), "done"),
     )
+    reader.check_place((*table.name, "url"), settings.path)
     table.finish()
     return settings
 

@@ -234,3 +234,14 @@ k = 3
         ("t", "x.y", "h", "j"): 11,
         ("t", "x.y", "k"): 13,
     }
+
+
+def test_missing_directories_are_told_to_the_operator_only(site: Site) -> None:
+    text = GOOD.replace("sqlite:///state.db", "sqlite:///state/state.db") + '[helper]\nlog = "log/helper.log"\n'
+    assert site.load(text).state.path == site.directory / "state" / "state.db"
+    with pytest.raises(ConfigurationTrouble) as caught:
+        load_settings(site.path, {}, check_places=True)
+    assert [(p.key, p.line) for p in caught.value.problems] == [("state.url", 8), ("helper.log", 19)]
+    for name in ("state", "log"):
+        (site.directory / name).mkdir()
+    load_settings(site.path, {}, check_places=True)
