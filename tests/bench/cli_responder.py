@@ -24,7 +24,7 @@ _EXTERNAL = {b"UseAppPassword": b"NO", b"UseExtPassword": b"YES"}
 class Accounts:
     """What the responder remembers: settings by account name."""
 
-    def __init__(self, preset: list[bytes]) -> None:
+    def __init__(self, preset: Path | None) -> None:
         self._preset = preset
         self.settings: dict[bytes, dict[bytes, bytes]] = {}
         self.commands: dict[bytes, int] = {}
@@ -32,7 +32,8 @@ class Accounts:
 
     def forget(self) -> None:
         """Back to the preset accounts, all on external authentication."""
-        self.settings = {name: dict(_EXTERNAL) for name in self._preset}
+        names = self._preset.read_bytes().split() if self._preset is not None else []
+        self.settings = {name: dict(_EXTERNAL) for name in names}
 
     def answer(self, line: bytes) -> bytes:
         """The reply to one command line."""
@@ -110,7 +111,7 @@ async def _serve(accounts: Accounts) -> None:
 
 def main() -> None:
     """Print the port, serve until stdin ends."""
-    preset = Path(sys.argv[2]).read_bytes().split() if "--accounts" in sys.argv else []
+    preset = Path(sys.argv[2]) if "--accounts" in sys.argv else None
     uvloop.run(_serve(Accounts(preset)))
 
 
