@@ -194,7 +194,9 @@ class Arrival:
         settings |= {"UseAppPassword": "NO", "UseExtPassword": "YES"}
         try:
             made = await self._cli.ensure_account(address, settings, deadline=deadline)
-        except AlreadyExists:
+        except AlreadyExists as taken:
+            if taken.kind == "account":  # but it cannot be read: a yes would bounce what the server does not find
+                return Retry(f"CommuniGate says that the account exists, and does not show it: {taken}")
             return Ok()  # an alias, a list, a forwarder: the server looks once more and finds it
         except CliRefused as refusal:
             self._notices.alarm(f"create {refusal.code}", f"CommuniGate refuses to make {address}: {refusal}")

@@ -235,6 +235,16 @@ async def test_create_whose_reply_was_lost_is_read_back(tmp_path: Path) -> None:
             assert await child.ask(b"1 NEW u@d.test") == YES
 
 
+async def test_exists_is_not_believed_where_the_account_cannot_be_read(tmp_path: Path) -> None:
+    """After OK the server looks once more, and bounces what it does not find: "exists" alone is FAILURE."""
+    async with communigate() as server, serve(smtp_server(HERE)) as old:
+        server.faults.reply("CREATEACCOUNT", b"520 account exists")
+        server.faults.reply("CREATEACCOUNT", b"522 a mailing list has this name")
+        async with helper(write_config(tmp_path, cli=server.cli.port, smtp=old.port)) as child:
+            assert (await child.ask(b"1 NEW u@d.test")).startswith(LATER)
+            assert await child.ask(b"2 NEW u@d.test") == YES  # a list is no account to be read
+
+
 async def test_unknown_domain_of_communigate(tmp_path: Path) -> None:
     """Configured here, unknown there: an operator's mistake, FAILURE."""
     async with (
