@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
 from migrator.report import SourceRefused, TargetRefused
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.imap.client import ImapClient
 from wire.imap.encoder import Text
-from wire.outcome import Answer, Permanent, Scope, SetupTrouble, Temporary, Verdict
+from wire.outcome import Answer, Permanent, Scope, SetupTrouble, Temporary, Unreachable, Verdict
 from wire.pop3 import Pop3Client
 from wire.secret import Secret
 
 _CHECKED: Final = TlsPolicy()
+_ATTEMPTS: Final = 3  # to connect: a server that restarts is back within a second or two, else the job is postponed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,28 @@ class Access:
         return f"{self.endpoint} {login}" + (f" {prefix}" if prefix else "")
 
 
+async def connect_patiently(connect: Callable[[], Awaitable[T]]) -> T:
+    """What `connect` gives, tried a few times while nobody answers the door.
+
+    Only Unreachable is tried again: once a server has said a word, its word counts; a login is never repeated.
+    `connect` keeps one deadline over all its attempts.
+    """
+    attempts = AsyncRetrying(
+        retry=retry_if_exception_type(Unreachable),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(multiplier=0.2, max=1.0) + wait_random(0.0, 0.1),
+        reraise=True,
+    )
+    async for attempt in attempts:
+        with attempt:
+            return await connect()
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
 async def open_pop(access: Access, *, timeout: float) -> Pop3Client:
     """Connect to a POP server and log in, one attempt. Raises what `open_imap` raises for a source."""
     deadline = asyncio.get_running_loop().time() + timeout
-    client = await Pop3Client.connect(access.endpoint, access.tls, deadline=deadline)
+    client = await connect_patiently(lambda: Pop3Client.connect(access.endpoint, access.tls, deadline=deadline))
     try:
         _require_yes(await client.login(access.login, access.password, apop=access.apop), access, source=True)
     except BaseException:
@@ -57,7 +81,7 @@ async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClie
     for what no retry mends; Temporary for everything unclear.
     """
     deadline = asyncio.get_running_loop().time() + timeout
-    client = await ImapClient.connect(access.endpoint, access.tls, deadline=deadline)
+    client = await connect_patiently(lambda: ImapClient.connect(access.endpoint, access.tls, deadline=deadline))
     try:
         client.deadline = deadline
         answer = await client.login(access.login, access.password, authzid=access.authzid)

@@ -74,6 +74,10 @@ class Temporary(Trouble):
     """May go well another time: connection, time-out, capacity, a server in trouble."""
 
 
+class Unreachable(Temporary):
+    """No connection came about: nothing was said yet, so that another attempt costs neither side anything."""
+
+
 class Permanent(Trouble):
     """Goes wrong every time until a person changes something."""
 

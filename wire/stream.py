@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
-from wire.outcome import SetupTrouble, Temporary
+from wire.outcome import SetupTrouble, Temporary, Unreachable
 
 _HIGH_WATER = 1 << 20  # bytes read ahead before reading pauses: one pipelined batch, not a mailbox
 _LOW_WATER = 1 << 18
@@ -133,7 +133,7 @@ class Stream:
     async def open(cls, endpoint: Endpoint, tls: TlsPolicy, *, deadline: float | None = None) -> Stream:
         """Connect, with TLS from the first byte where the endpoint says so.
 
-        Temporary when it cannot be reached in time; SetupTrouble for a certificate or TLS version that is not accepted.
+        Unreachable when nobody answers in time; SetupTrouble for a certificate or TLS version that is not accepted.
         """
         loop = asyncio.get_running_loop()
         implicit = endpoint.security is Security.TLS
@@ -152,7 +152,7 @@ class Stream:
                     **race,
                 )
         except TimeoutError:
-            raise Temporary(f"{endpoint}: no connection in time") from None
+            raise Unreachable(f"{endpoint}: no connection in time") from None
         except ssl.SSLCertVerificationError as error:
             raise SetupTrouble(f"{endpoint}: certificate not accepted: {error.verify_message}") from None
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
@@ -160,7 +160,7 @@ class Stream:
         except ssl.SSLError as error:
             raise SetupTrouble(f"{endpoint}: TLS failed: {error.reason or error}") from None
         except OSError as error:
-            raise Temporary(f"{endpoint}: cannot connect: {str(error) or type(error).__name__}") from None
+            raise Unreachable(f"{endpoint}: cannot connect: {str(error) or type(error).__name__}") from None
         except ValueError as error:  # UnicodeError among them: a host that IDNA or TLS cannot name
             raise SetupTrouble(f"{endpoint}: not a host name: {error}") from None
         sock = transport.get_extra_info("socket")

@@ -72,7 +72,7 @@ class ScriptServer:
 
 
 @asynccontextmanager
-async def serve(play: Play, *, context: ssl.SSLContext | None = None) -> AsyncIterator[ScriptServer]:
+async def serve(play: Play, *, context: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[ScriptServer]:
     """Play `play` on each connection, over TLS with `context`; a connection is closed when its play is over."""
     state = ScriptServer()
     tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +94,7 @@ async def serve(play: Play, *, context: ssl.SSLContext | None = None) -> AsyncIt
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(connected, "127.0.0.1", port, ssl=context)
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state
