@@ -32,6 +32,7 @@ from migrator.config_values import (
     read_template,
     read_text,
 )
+from migrator.options import OptionTrouble, parse_copy_options
 from migrator.settings import (
     CommuniGateSettings,
     DomainSettings,
@@ -426,6 +427,10 @@ def _check_domain(table: _Table, domain: DomainSettings, has_roster: bool) -> No
             table.problem(kind, f'missing: {key} = "{kind}" and {reason}')
     if domain.admin_login and domain.copies and domain.admin_password is None:
         table.problem("admin_login", "admin_password_file is missing: the file with its password")
+    try:
+        parse_copy_options(domain.copy_options, pop=domain.copy == "pop")
+    except OptionTrouble as trouble:
+        table.problem("copy_options", str(trouble))
 
 
 def _read_tls(table: _Table) -> TlsPolicy:

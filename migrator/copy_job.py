@@ -17,7 +17,7 @@ from migrator.access import Access
 from migrator.adopt import Adopter, AdoptionOutcome, AdoptionResult
 from migrator.ledger.logins import Logins
 from migrator.model import Adoption, Counts, Job, StoredLogin
-from migrator.options import CopyOptions, OptionTrouble, parse_options
+from migrator.options import CopyOptions, OptionTrouble, parse_copy_options
 from migrator.report import CopyInterrupted, InboxIdentity, ProgressListener, Report, SourceRefused, TargetRefused
 from migrator.seal import Opener
 from migrator.settings import DomainSettings, Settings
@@ -243,12 +243,9 @@ def _endpoint(text: str) -> Endpoint:
 
 def _options(domain: DomainSettings, source: Endpoint) -> CopyOptions:
     try:
-        options, rest = parse_options(domain.copy_options, pop=source.protocol == "pop3")
+        return parse_copy_options(domain.copy_options, pop=source.protocol == "pop3")
     except OptionTrouble as trouble:
         raise HeldBack(f"copy_options of {domain.name}: {trouble}") from None
-    if rest:
-        raise HeldBack(f"copy_options of {domain.name}: {rest[0]!r} is no flag")
-    return options
 
 
 async def _addresses(endpoint: Endpoint) -> set[str]:

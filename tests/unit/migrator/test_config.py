@@ -186,6 +186,26 @@ def test_login_template_that_cannot_be_meant_is_a_problem(site: Site, login: str
     assert set(site.problems(text)) == {'domains."Example.com".login'}
 
 
+@pytest.mark.parametrize(
+    ("flags", "kind", "said"),
+    [
+        ('["--bogus"]', "imap", "unknown option --bogus"),
+        ('["--skipMailbox"]', "imap", "--skipMailbox needs 1 value"),
+        ('["Trash"]', "imap", "'Trash' is not an option"),
+        ('["--oldPasswordFile", "x"]', "imap", "password files"),
+        ('["--skipMailbox", "Trash"]', "pop", "it is for IMAP copies"),
+    ],
+)
+def test_copy_options_that_no_worker_can_use_are_problems(site: Site, flags: str, kind: str, said: str) -> None:
+    """Said when the configuration is checked, not when the first user's copy is held for it."""
+    text = GOOD + f'pop = "old.example.com"\ncopy = "{kind}"\ncopy_options = {flags}\n'
+    problems = site.problems(text)
+    assert set(problems) == {'domains."Example.com".copy_options'}
+    line, reason = problems['domains."Example.com".copy_options']
+    assert said in reason
+    assert "copy_options" in text.splitlines()[line - 1]
+
+
 def test_braces_in_a_name_are_never_placeholders(site: Site) -> None:
     domain = site.load(GOOD).domains["example.com"]
     assert domain.source_login("{domain}@example.com") == b"{domain}%old.example.com"

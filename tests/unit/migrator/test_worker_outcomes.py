@@ -256,17 +256,6 @@ async def test_a_copy_begun_by_pop_does_not_go_on_by_imap() -> None:
         assert "began by pop3" in job.reason
 
 
-async def test_options_that_cannot_be_used_hold_the_copy() -> None:
-    plan = DomainPlan("one.test", settings={"copy_options": '["--noSuchFlag"]'})
-    async with world(domains=[plan]) as (sandbox, ledger):
-        (user,) = sandbox.users
-        await ledger.log_in(user)
-        await ledger.work()
-        job = await ledger.job(user)
-        assert job.phase is Phase.HELD
-        assert "--noSuchFlag" in job.reason
-
-
 async def test_options_are_honoured() -> None:
     plan = DomainPlan("one.test", settings={"copy_options": '["--skipMailbox", "INBOX"]'})
     async with world(domains=[plan]) as (sandbox, ledger):
