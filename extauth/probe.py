@@ -167,7 +167,7 @@ class Prober:
             session.refusals += 1
             if not 500 <= reply.code < 600:
                 break
-        return Answer(Verdict.LATER, f"MAIL FROM refused: {reply.code} {reply.enhanced} {reply.text}", Scope.SERVER)
+        return Answer(Verdict.LATER, f"MAIL FROM refused: {reply.code} {reply.text}", Scope.SERVER)
 
     async def _recipient(self, session: _Session, address: str) -> SmtpReply:
         session.commands += 1

@@ -162,7 +162,8 @@ class Service:
         async def arrive(_flight: Flight[Reply]) -> Reply:
             return await self._arrival.arrive(address, domain, deadline)
 
-        return await self._arrivals.join(address, arrive, deadline) or Retry("the old server did not answer in time")
+        reply = await self._arrivals.join(address, arrive, deadline)
+        return reply or Retry("the old server or CommuniGate did not answer in time")
 
     async def _carry(self, subject: Subject, base: str, deadline: float) -> Reply:
         """A name that only carries something for `base`: mail goes there, if `base` exists here or there."""

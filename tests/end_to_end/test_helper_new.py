@@ -104,6 +104,16 @@ async def test_refusals_before_the_recipient_are_about_the_server(tmp_path: Path
         assert server.account(USER) is None
 
 
+async def test_refused_senders_reply_is_told_once(tmp_path: Path) -> None:
+    """The enhanced code is part of the server's text and is not said twice."""
+    async with (
+        communigate() as server,
+        serve(smtp_server({b"MAIL": b"550 5.7.1 go away"})) as old,
+        helper(write_config(tmp_path, cli=server.cli.port, smtp=old.port)) as child,
+    ):
+        assert await child.ask(b"1 NEW u@d.test") == b"FAILURE MAIL FROM refused: 550 5.7.1 go away"
+
+
 async def test_old_server_that_is_not_there(tmp_path: Path) -> None:
     """Refused connections: FAILURE, so that mail waits."""
     async with communigate() as server, helper(write_config(tmp_path, cli=server.cli.port)) as child:
