@@ -97,7 +97,11 @@ class OldServer:
 
     def _by_login(self, login: bytes) -> OldUser | None:
         wanted = login.lower()
-        return next((u for u in self.users.values() if u.login.lower() == wanted), None)
+        exact = next((u for u in self.users.values() if u.login.lower() == wanted), None)
+        if exact is not None or b"@" in wanted:
+            return exact
+        short = [u for u in self.users.values() if u.login.lower().partition(b"@")[0] == wanted]
+        return short[0] if len(short) == 1 else None  # a name that two domains have says nothing without its domain
 
     # -- the whole server ----------------------------------------------------------------------------------------------
 

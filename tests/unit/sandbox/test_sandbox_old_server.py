@@ -155,6 +155,23 @@ async def test_pop_apop_sasl_and_locks(old: OldServer) -> None:
     await asyncio.to_thread(run)
 
 
+async def test_a_short_login_is_known_where_only_one_user_has_it(old: OldServer) -> None:
+    for address in ("bob@old.test", "joe@old.test", "joe@other.test"):
+        old.add_user(address, b"ascii")
+
+    def run(login: str) -> None:
+        client = poplib.POP3("127.0.0.1", old.pop.port)
+        try:
+            client.apop(login, "ascii")
+        finally:
+            client.close()
+
+    await asyncio.to_thread(run, "bob")
+    await asyncio.to_thread(run, "joe@other.test")
+    with pytest.raises(poplib.error_proto):
+        await asyncio.to_thread(run, "joe")
+
+
 async def test_locked_users_and_the_admin(old: OldServer) -> None:
     user = old.users["ann@old.test"]
     user.locked = True
