@@ -16,6 +16,7 @@ from typing import Any
 from extauth.sandbox.faults import Fault
 
 LINE_LIMIT = 1 << 20  # bytes of one command line a sandbox server takes; above any real server's limit
+_CLOSING = 1.0  # seconds that closing waits for connections that were never handed to a session
 
 
 @dataclass(slots=True)
@@ -140,11 +141,16 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening, cut every connection and wait for the sessions to end."""
+        server = self._server
         await self.refuse()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # a TLS handshake that failed is not among our transports, and the loop needs a moment to close its socket
+        until = asyncio.get_running_loop().time() + _CLOSING
+        while getattr(server, "_active_count", 0) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
 
     def _accept(self) -> asyncio.BaseProtocol:
         if self.conditions.drop:
