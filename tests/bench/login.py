@@ -213,7 +213,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     parser.add_argument("--quick", action="store_true", help="a tenth of the users")
     parser.add_argument("--users", type=int, default=4000)
-    parser.add_argument("--connections", type=int, default=100, help="max_connections to the old server")
+    parser.add_argument("--connections", type=int, default=30, help="max_connections to the old server")
     parser.add_argument("--only", choices=sorted(_EXPECT), action="append")
     parser.add_argument("--profile", default="", help="write cProfile data of the helper to FILE.<scenario>")
     options = parser.parse_args()
