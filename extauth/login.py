@@ -10,7 +10,6 @@ import asyncio
 from typing import Any, Final
 
 from cli_client.commands import Cli
-from cli_client.errors import UnknownCommand
 from extauth.flight import Flight
 from extauth.guard import UnderWay
 from extauth.notices import Notices
@@ -47,12 +46,11 @@ class Login:
         self._settings = settings
         self._notices = notices
         self._log: Any = notices.log
-        self._cli = cli
         self._logins = logins
         self._verifier = verifier
         self._under_way = under_way
         self._locks = AccountLocks(settings.state.directory / "adoption.lock")
-        self._adopter = _Adopter(
+        self._adopter = Adopter(
             cli,
             protected=communigate.protected,
             admin_login=communigate.login,
@@ -60,7 +58,6 @@ class Login:
             locks=self._locks,
         )
         self._sealer: Sealer | None = None
-        self._knows_rights = True
         self._ending = False
         self._to_note: list[tuple[str, AdoptionResult]] = []
         self._notes: asyncio.Task[None] | None = None
@@ -87,13 +84,13 @@ class Login:
             return self._later(domain, answer)
         if self._notices.troubled:
             self._notices.over(f"server {domain.verify_endpoint}", f"{domain.verify_endpoint} answers again")
-        if await self._has_rights(address, turn_by):
+        rights = await self._rights_of(address, turn_by)
+        if rights:
             self._notices.alarm(f"rights {address}", f"{address} has access rights and is never moved")
             return Refuse("an account with access rights is never checked at the old server")
         flight.early = Ok()
         if await self._submit(address, domain, password):
-            return await self._adopt(address, password)
-        self._adopter.cleared.discard(address)
+            return await self._adopt(address, password, rights_asked=rights is not None)
         return Ok()
 
     async def finish(self, timeout: float) -> None:
@@ -108,24 +105,16 @@ class Login:
             self._notices.alarm(f"server {domain.verify_endpoint}", f"cannot check passwords now: {answer.reason}")
         return Retry(answer.reason)
 
-    async def _has_rights(self, address: str, by: float) -> bool:
-        """Whether `address` is an administrator here. Unknown counts as no: adoption looks again before it acts."""
-        if not self._knows_rights:
-            return False
-        self._adopter.cleared.discard(address)
+    async def _rights_of(self, address: str, by: float) -> list[str] | None:
+        """An administrator's access rights here. None where they cannot be found out: adoption asks before it acts."""
+        now = asyncio.get_running_loop().time()
+        # in time for the waiters' deadline: a CLI that hangs must not turn a right password into a FAILURE
+        deadline = min(now + _RIGHTS, max(now + _AT_LEAST, by - _AT_LEAST))
         try:
-            now = asyncio.get_running_loop().time()
-            # in time for the waiters' deadline: a CLI that hangs must not turn a right password into a FAILURE
-            deadline = min(now + _RIGHTS, max(now + _AT_LEAST, by - _AT_LEAST))
-            rights = await self._cli.get_account_rights(address, deadline=deadline)
-            if not rights:
-                self._adopter.cleared.add(address)
-            return bool(rights)
-        except UnknownCommand:
-            self._knows_rights = False
+            return await self._adopter.rights_of(address, deadline=deadline)
         except Trouble as trouble:
             self._log.warning("access rights unknown", account=address, reason=str(trouble))
-        return False
+            return None
 
     async def _submit(self, address: str, domain: DomainSettings, password: Secret) -> bool:
         """Put the login on disk; False (and a loud line) where that failed, so that nothing more may be done."""
@@ -150,9 +139,9 @@ class Login:
         self._notices.over("ledger", "the ledger takes logins again")
         return True
 
-    async def _adopt(self, address: str, password: Secret) -> Reply:
+    async def _adopt(self, address: str, password: Secret, *, rights_asked: bool) -> Reply:
         deadline = asyncio.get_running_loop().time() + _ADOPTION
-        result = await self._adopter.adopt(address, password, deadline=deadline)
+        result = await self._adopter.adopt(address, password, deadline=deadline, rights_asked=rights_asked)
         self._to_note.append((address, result))
         if self._notes is None:
             self._notes = asyncio.get_running_loop().create_task(self._write_notes())
@@ -181,17 +170,3 @@ class Login:
                 await self._logins.adoption_refused(address, result.reason)
         except Trouble as trouble:
             self._log.warning("the ledger does not take a note", account=address, reason=str(trouble))
-
-
-class _Adopter(Adopter):
-    """The adopter of the worker, which need not ask again for the access rights that were asked for a moment ago."""
-
-    def __init__(self, cli: Cli, *, protected: frozenset[str], admin_login: str, main_domain: str, locks: AccountLocks):
-        super().__init__(cli, protected=protected, admin_login=admin_login, main_domain=main_domain, locks=locks)
-        self.cleared: set[str] = set()  # accounts without access rights; each counts for one adoption
-
-    async def _rights(self, address: str, deadline: float) -> list[str]:
-        if address in self.cleared:
-            self.cleared.discard(address)
-            return []
-        return await super()._rights(address, deadline)
