@@ -110,12 +110,15 @@ class EmbeddedWorker:
 
     def _start(self, now: float) -> None:
         command = [sys.executable, "-m", "migrator", "work", "--config", str(self._config), "--name", "embedded"]
-        command += ["--embedded", "--log", str(self._log)]
+        command.append("--embedded")
         self._started_at = now
         try:
             log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
-        except OSError:
+        except OSError as error:  # the mail is copied all the same
+            self._notices.alarm("worker log", f"the worker logs nothing: cannot open {self._log}: {error.strerror}")
             log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        else:
+            command += ["--log", str(self._log)]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no outside words
                 command,

@@ -120,3 +120,12 @@ async def test_no_worker_where_none_is_wanted(tmp_path: Path) -> None:
         assert not children(child.process.pid)
         assert await child.end() == 0
     assert not (tmp_path / "state" / "worker.lock").exists()
+
+
+async def test_worker_runs_where_its_log_cannot_be_opened(tmp_path: Path) -> None:
+    """A missing log directory costs the log, not the users' mail; CommuniGate's log says so."""
+    config = embedded(tmp_path)
+    config.write_text(config.read_text().replace('log = "helper.log"', 'log = "nowhere/helper.log"'))
+    async with ending_the_worker(tmp_path), helper(config) as child:
+        assert (await holder_of(tmp_path)).pid
+        await child.told(b"worker.log")
