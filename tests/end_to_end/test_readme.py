@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from extauth.sandbox.communigate import LoginResult
 from extauth.sandbox.world import DomainPlan, Sandbox
+from migrator.worker_lock import read_holder
 from tests.servers.migration import CLIENT, until
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -106,10 +109,16 @@ async def test_ten_lines_lead_to_the_first_migrated_user(world: Sandbox, tmp_sho
 
     helper = [str(_BIN / "extauth"), "serve", "--config", str(etc / "extauth.toml")]
     await world.start_helper(helper)
-    result = await world.communigate.login("joe@example.com", b"joe's secret", "IMAP", CLIENT)
-    assert result is LoginResult.OK
-    account = world.communigate.account("joe@example.com")
-    assert account is not None
-    await until(lambda: len(account.store.inbox.messages) == 1, what="joe's mail")
-    code, output = await _run(str(_BIN / "extauth"), "status", "--config", str(etc / "extauth.toml"))
-    assert code == 0, output
+    try:
+        result = await world.communigate.login("joe@example.com", b"joe's secret", "IMAP", CLIENT)
+        assert result is LoginResult.OK
+        account = world.communigate.account("joe@example.com")
+        assert account is not None
+        await until(lambda: len(account.store.inbox.messages) == 1, what="joe's mail")
+        code, output = await _run(str(_BIN / "extauth"), "status", "--config", str(etc / "extauth.toml"))
+        assert code == 0, output
+    finally:
+        holder = read_holder(state)
+        if holder is not None and holder.pid:  # the worker outlives the helper that started it
+            os.kill(holder.pid, signal.SIGTERM)
+            await until(lambda: read_holder(state) is None, what="the worker's end")
