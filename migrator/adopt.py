@@ -25,6 +25,7 @@ from typing import Final
 from cli_client.commands import Cli, Settings, settable
 from cli_client.errors import CliRefused, NoSuchAccount, UnknownCommand
 from migrator.ledger.store import share_file
+from migrator.settings import is_protected
 from wire.outcome import Trouble, clean_reason
 from wire.secret import Secret
 
@@ -57,20 +58,6 @@ class AdoptionResult:
     def confirmed(self) -> bool:
         """Whether the account logs in at CommuniGate by itself now."""
         return self.outcome in (AdoptionOutcome.ADOPTED, AdoptionOutcome.ALREADY)
-
-
-def is_protected(address: str, *, protected: frozenset[str], admin_login: str, main_domain: str = "") -> bool:
-    """Whether `address` is protected by its name alone; asks no server.
-
-    A protected name without a domain is protected in every domain. `admin_login` without a domain is of
-    `main_domain`, or of any domain where none is configured.
-    """
-    address = address.lower()
-    name, _, domain = address.partition("@")
-    if name in protected or address in protected:
-        return True
-    login, _, login_domain = admin_login.lower().partition("@")
-    return name == login and domain in ("", login_domain or main_domain.lower() or domain)
 
 
 class AccountLocks:

@@ -19,6 +19,20 @@ Value = str | list["Value"] | dict[str, "Value"]  # what CreateAccount settings 
 PLACEHOLDER: Final = re.compile(r"\{(?:user|domain|address)\}")
 
 
+def is_protected(address: str, *, protected: frozenset[str], admin_login: str, main_domain: str = "") -> bool:
+    """Whether `address` is protected by its name alone; asks no server.
+
+    A protected name without a domain is protected in every domain. `admin_login` without a domain is of
+    `main_domain`, or of any domain where none is configured.
+    """
+    address = address.lower()
+    name, _, domain = address.partition("@")
+    if name in protected or address in protected:
+        return True
+    login, _, login_domain = admin_login.lower().partition("@")
+    return name == login and domain in ("", login_domain or main_domain.lower() or domain)
+
+
 @dataclass(frozen=True, slots=True)
 class CommuniGateSettings:
     """`[communigate]`: the new server."""
@@ -36,11 +50,7 @@ class CommuniGateSettings:
 
     def is_protected(self, address: str) -> bool:
         """Whether `address` (lower-case) is a protected name or `login` itself; asks no server."""
-        name, _, domain = address.partition("@")
-        if {name, address} & self.protected:
-            return True
-        login, _, login_domain = self.login.lower().partition("@")
-        return name == login and domain in ("", login_domain or self.main_domain or domain)
+        return is_protected(address, protected=self.protected, admin_login=self.login, main_domain=self.main_domain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from cli_client.pool import CliPool
 from extauth.sandbox.accounts import Directory
 from extauth.sandbox.cli_commands import Commands
 from extauth.sandbox.cli_server import CliServer
-from migrator.adopt import AccountLocks, Adopter, AdoptionOutcome, adopt, is_protected
+from migrator.adopt import AccountLocks, Adopter, AdoptionOutcome, adopt
+from migrator.settings import is_protected
 from wire.endpoint import Endpoint
 from wire.secret import Secret
 
