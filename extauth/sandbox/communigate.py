@@ -27,6 +27,7 @@ from extauth.sandbox.mailstore import MailboxError, MailStore
 from extauth.sandbox.smtp_server import RcptReply, SmtpServer
 
 _ROUTES = 5  # ROUTED answers and forwarders followed for one address: a loop ends here
+_EXTENSIONS = {"NAMESPACE", "UIDPLUS", "IDLE", "LITERAL+", "ID", "CHILDREN", "UNSELECT"}  # as 5.2 announces them
 _VIA = re.compile(r"(?P<host>\[[0-9A-Fa-f.:]+\]|[A-Za-z0-9.-]+?)(?:[:.](?P<port>[0-9]{1,5}))?\._?via", re.IGNORECASE)
 
 
@@ -84,8 +85,8 @@ class CommuniGate:
         self.admin.rights = ["Master"]
         self.commands = Commands(self.directory, kill_sessions=self._kill_sessions)
         self.cli = CliServer(self.commands)
-        capabilities = ["MULTIAPPEND"] * multiappend + ["ACL"] * acl
-        self.imap = ImapServer(self._log_in_imap, name="CommuniGate Pro IMAP Server 5.2", extensions=capabilities)
+        self.imap = ImapServer(self._log_in_imap, name="CommuniGate Pro IMAP Server 5.2")
+        self.imap.offer.extensions = {*_EXTENSIONS, *["MULTIAPPEND"] * multiappend, *["ACL"] * acl}
         self.smtp = SmtpServer(self._rcpt, self._deliver, name="CommuniGate Pro SMTP 5.2")
         self.helper: HelperProcess | None = None
         self.logins: list[LoginRecord] = []

@@ -59,23 +59,25 @@ class Item:
         return (self.is_section and not self.peek) or self.name in (b"RFC822", b"RFC822.TEXT")
 
 
-def parse_items(cursor: Cursor) -> list[Item]:
-    """A macro, one item, or items in parentheses."""
+def parse_items(cursor: Cursor, unknown: frozenset[bytes] = frozenset()) -> list[Item]:
+    """A macro, one item, or items in parentheses; those in `unknown` are no items to this server."""
     for macro, names in _MACROS.items():
         if cursor.rest.upper() == macro:
             cursor.skip(macro)
             return [Item(name) for name in names]
     if not cursor.skip(b"("):
-        return [_item(cursor)]
-    items = [_item(cursor)]
+        return [_item(cursor, unknown)]
+    items = [_item(cursor, unknown)]
     while not cursor.skip(b")"):
         cursor.space()
-        items.append(_item(cursor))
+        items.append(_item(cursor, unknown))
     return items
 
 
-def _item(cursor: Cursor) -> Item:
+def _item(cursor: Cursor, unknown: frozenset[bytes]) -> Item:
     name = cursor.match(_ITEM, "a fetch item").upper()
+    if name in unknown:
+        raise BadCommand("unknown fetch item")
     if name in (b"BODY", b"BODY.PEEK") and cursor.peek(b"["):
         return _section_item(cursor, peek=name == b"BODY.PEEK")
     if name not in _PLAIN:

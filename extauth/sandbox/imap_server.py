@@ -15,7 +15,8 @@ from functools import partial
 
 from extauth.sandbox.faults import Fault, Faults
 from extauth.sandbox.imap_grammar import LITERAL_LIMIT, Assembly
-from extauth.sandbox.imap_session import ImapSession, LogIn, Offer
+from extauth.sandbox.imap_offer import Offer
+from extauth.sandbox.imap_session import ImapSession, LogIn
 from extauth.sandbox.listener import Cut, Listener, answer, read_command
 
 _IDLE_SECONDS = 1800.0  # RFC 9051 5.4: at least 30 minutes
@@ -38,6 +39,7 @@ class ImapServer:
         self.faults = Faults()
         self.listener = Listener(self._serve, tls=tls if implicit_tls else None)
         self.commands: list[str] = []  # words of all commands, in order; never their arguments
+        self.fetches: list[bytes] = []  # FETCH commands as they came, without their tags
         self.idle_seconds = _IDLE_SECONDS
         self.most_sessions = 0
         self.max_per_user: int | None = None  # sessions of one user at once
@@ -132,6 +134,8 @@ class ImapServer:
         words = bytes(assembly.text).upper().split(None, 3)[1:3]
         verb = (words[-1] if words[:1] == [b"UID"] else (words or [b""])[0]).decode("ascii", "replace")
         self.commands.append(verb)
+        if verb == "FETCH":
+            self.fetches.append(bytes(assembly.text).partition(b" ")[2])
         fault = self.faults.next_for(verb, bytes(assembly.text))
         step = partial(self._execute, session, assembly, verb, reader, writer)
         await answer(reader, writer, fault, step, lambda reply: assembly.tag + b" " + reply + b"\r\n")

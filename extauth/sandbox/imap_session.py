@@ -12,6 +12,7 @@ from datetime import datetime
 
 from extauth.sandbox.imap_grammar import Assembly, BadCommand, Cursor, astring, quoted, uid_set
 from extauth.sandbox.imap_listing import Listing, MailUser, status_line
+from extauth.sandbox.imap_offer import Offer
 from extauth.sandbox.imap_search import UnknownCharset
 from extauth.sandbox.imap_view import View
 from extauth.sandbox.mailstore import Mailbox, MailboxError, MailStore
@@ -29,53 +30,6 @@ class LoginRefused(Exception):
 
 
 LogIn = Callable[[bytes, bytes, bytes, str], Awaitable[MailUser]]  # login, password, authzid, client address
-
-
-@dataclass(slots=True)
-class Offer:
-    """What a server offers and how it behaves; tests change it."""
-
-    name: str = "IMAP server"
-    extensions: set[str] = field(
-        default_factory=lambda: {
-            "LITERAL+",
-            "SASL-IR",
-            "ID",
-            "ENABLE",
-            "IDLE",
-            "NAMESPACE",
-            "UIDPLUS",
-            "UNSELECT",
-            "CHILDREN",
-            "SPECIAL-USE",
-            "LIST-EXTENDED",
-            "LIST-STATUS",
-            "ESEARCH",
-            "MOVE",
-        }
-    )
-    login_disabled: bool = False  # LOGIN only after STARTTLS
-    tls: bool = False  # whether STARTTLS is offered
-    greeting_capabilities: bool = True
-    login_capabilities: bool = True
-    message_limit: int = 64 << 20
-    refuse_nul: bool = True
-    shared: tuple[tuple[bytes, bytes], ...] = ()  # prefix and separator of shared namespaces
-    proxy: Callable[[MailUser, str], MailUser] | None = None  # PROXYAUTH
-
-    def has(self, extension: str) -> bool:
-        """Whether it is offered."""
-        return extension in self.extensions
-
-    def capabilities(self, *, secure: bool) -> bytes:
-        """The CAPABILITY line."""
-        words = ["IMAP4rev1", "AUTH=PLAIN", *sorted(self.extensions)]
-        if self.tls and not secure:
-            words.append("STARTTLS")
-        if self.login_disabled and not secure:
-            words.remove("AUTH=PLAIN")
-            words.append("LOGINDISABLED")
-        return " ".join(words).encode()
 
 
 @dataclass(slots=True, eq=False)  # sessions are keys: each is its own
@@ -397,7 +351,7 @@ class ImapSession:
         assert view is not None
         code = b""
         if word == b"FETCH":
-            lines = view.fetch(cursor, by_uid=by_uid)
+            lines = view.fetch(cursor, by_uid=by_uid, unknown=self.offer.unknown_items)
         elif word == b"STORE":
             lines = view.store(cursor, by_uid=by_uid)
             self.wake()

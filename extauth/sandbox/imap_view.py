@@ -114,11 +114,11 @@ class View:
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, cursor: Cursor, *, by_uid: bool) -> list[bytes]:
-        """FETCH and UID FETCH."""
+    def fetch(self, cursor: Cursor, *, by_uid: bool, unknown: frozenset[bytes] = frozenset()) -> list[bytes]:
+        """FETCH and UID FETCH; BadCommand for an item that this server is not to know."""
         numbers = cursor.sequence_set()
         cursor.space()
-        items = parse_items(cursor)
+        items = parse_items(cursor, unknown)
         cursor.end()
         if by_uid and all(item.name != b"UID" for item in items):
             items.insert(0, Item(b"UID"))

@@ -62,7 +62,7 @@ class OldServer:
         self.imap = ImapServer(self._log_in_imap, name="old IMAP", tls=tls, implicit_tls=implicit_tls)
         self.pop = PopServer(self._log_in_pop, self._find_pop, name="old POP3", tls=tls, implicit_tls=implicit_tls)
         self.imap.offer.proxy = self._proxy
-        self._admin = (admin_login, admin_password)
+        self.admin = (admin_login, admin_password)  # may open any mailbox; empty: nobody may
         self._grey: Counter[tuple[str, str]] = Counter()
 
     # -- users ---------------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class OldServer:
     async def _check(self, login: bytes, password: bytes, authzid: bytes) -> tuple[OldUser | None, bool]:
         """The user, and whether the password is right."""
         self.log_in_attempts[login.decode("utf-8", "replace").lower()] += 1
-        admin, admin_password = self._admin
+        admin, admin_password = self.admin
         name, star, master = login.partition(b"*")
         if admin and ((star and master == admin) or (authzid and login == admin)):
             user = self._by_login(name if star else authzid)
@@ -176,8 +176,8 @@ class OldServer:
 
     async def _log_in_imap(self, login: bytes, password: bytes, authzid: bytes, ip: str) -> MailUser:
         del ip
-        if self._admin[0] and login == self._admin[0] and not authzid:
-            if hmac.compare_digest(password, self._admin[1]):
+        if self.admin[0] and login == self.admin[0] and not authzid:
+            if hmac.compare_digest(password, self.admin[1]):
                 return MailUser("admin", MailStore(self.separator))
             raise LoginRefused("AUTHENTICATIONFAILED", "authentication failed")
         user, right = await self._check(login, password, authzid)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from extauth.sandbox.world import Sandbox
 
+_ADMIN = (b"siteadmin", b"site admin")  # of an old server with PROXYAUTH
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `extauth sandbox`."""
@@ -29,6 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="six ports from N on, so that a configuration can name them",
+    )
+    parser.add_argument(
+        "--old-manner",
+        choices=("ancient", "ancient-peek", "netscape"),
+        help="what the old IMAP server is: without BODY.PEEK[] and extensions (RFC822.PEEK only with ancient-peek),"
+        " or one with an administrator who may use PROXYAUTH",
+    )
+    parser.add_argument(
+        "--no-multiappend", action="store_true", help="the simulated CommuniGate takes one message with each APPEND"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--helper", metavar="COMMAND", help="run this External Authentication program")
@@ -67,6 +78,7 @@ async def _serve(options: argparse.Namespace, command: list[str] | None) -> int:
     sandbox = Sandbox(users=options.users, inbox=options.messages)
     if options.first_port:
         sandbox.fix_ports(options.first_port)
+    _set_manners(sandbox, options)
     async with sandbox:
         if command is not None:
             await sandbox.start_helper(command)
@@ -74,6 +86,15 @@ async def _serve(options: argparse.Namespace, command: list[str] | None) -> int:
         sys.stdout.flush()
         await stop.wait()
     return 0
+
+
+def _set_manners(sandbox: Sandbox, options: argparse.Namespace) -> None:
+    if options.old_manner == "netscape":
+        sandbox.old.admin = _ADMIN
+    elif options.old_manner:
+        sandbox.old.imap.offer.be_ancient(peeks=options.old_manner == "ancient-peek")
+    if options.no_multiappend:
+        sandbox.communigate.imap.offer.extensions.discard("MULTIAPPEND")
 
 
 def describe(sandbox: Sandbox) -> dict[str, object]:
@@ -96,6 +117,7 @@ def describe(sandbox: Sandbox) -> dict[str, object]:
             "smtp": {"host": "127.0.0.1", "port": old.smtp.port},
             "imap": {"host": "127.0.0.1", "port": old.imap.port},
             "pop": {"host": "127.0.0.1", "port": old.pop.port},
+            "admin": {"login": old.admin[0].decode(), "password": old.admin[1].decode()} if old.admin[0] else None,
             "users": [
                 {
                     "address": user.address,

@@ -37,6 +37,23 @@ def running(*flags: str) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, An
             process.terminate()
 
 
+def test_manners_of_the_old_server_and_of_communigate() -> None:
+    with running("--users", "1", "--old-manner", "netscape", "--no-multiappend") as (_, ready):
+        admin = ready["old"]["admin"]
+        with imaplib.IMAP4("127.0.0.1", ready["old"]["imap"]["port"]) as imap:
+            imap.login(admin["login"], admin["password"])
+            assert imap.proxyauth(ready["old"]["users"][0]["login"])[0] == "OK"
+            assert imap.select()[1] == [b"20"]
+        with imaplib.IMAP4("127.0.0.1", ready["imap"]["port"]) as imap:
+            assert {"UIDPLUS", "NAMESPACE", "ACL"} <= set(imap.capabilities)
+            assert "MULTIAPPEND" not in imap.capabilities
+    with running("--users", "1", "--old-manner", "ancient") as (_, ready):
+        with imaplib.IMAP4("127.0.0.1", ready["old"]["imap"]["port"]) as imap:
+            assert set(imap.capabilities) == {"IMAP4REV1", "AUTH=PLAIN"}
+        with imaplib.IMAP4("127.0.0.1", ready["imap"]["port"]) as imap:
+            assert "MULTIAPPEND" in imap.capabilities
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serves_what_it_prints_until_interrupted(number: signal.Signals) -> None:
     with running("--users", "3") as (process, ready):

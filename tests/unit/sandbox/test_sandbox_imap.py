@@ -246,6 +246,27 @@ async def test_multiappend_is_all_or_nothing(world: World, imap: Dialogue) -> No
     assert (await imap.run(b"APPEND INBOX {1+}\r\na {1+}\r\nb"))[-1].startswith(b"t BAD")
 
 
+async def test_an_ancient_server_has_no_extension_and_peeks_only_where_told(world: World) -> None:
+    world.store.inbox.add(MESSAGE)
+    world.server.offer.be_ancient(peeks=True)
+    old = await world.dialogue()
+    assert (await old.run(b"CAPABILITY"))[0] == b"* CAPABILITY IMAP4rev1 AUTH=PLAIN"
+    assert (await old.run(b"NAMESPACE"))[-1].startswith(b"t BAD")
+    await old.run(b"SELECT INBOX")
+    assert (await old.run(b"UID FETCH 1 (UID BODY.PEEK[])"))[-1].startswith(b"t BAD")
+    assert b"RFC822 {" in (await old.run(b"UID FETCH 1 (UID RFC822.PEEK)"))[0]
+    assert world.store.inbox.messages[0].flags == set()
+    world.server.offer.be_ancient(peeks=False)
+    assert (await old.run(b"UID FETCH 1 (UID RFC822.PEEK)"))[-1].startswith(b"t BAD")
+    await old.run(b"EXAMINE INBOX")
+    assert b"RFC822 {" in (await old.run(b"UID FETCH 1 (UID RFC822)"))[0]
+    assert world.store.inbox.messages[0].flags == set()
+    await old.run(b"SELECT INBOX")
+    await old.run(b"UID FETCH 1 (UID RFC822)")
+    assert world.store.inbox.messages[0].flags == {b"\\Seen"}
+    await old.close()
+
+
 async def test_quota(world: World, imap: Dialogue) -> None:
     world.store.quota = 3
     assert b" OK " in (await imap.run(b"APPEND INBOX {2+}\r\nab"))[-1]
