@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from migrator.dates import header_date, parse_internal_date, render_internal_date
+from migrator.fetch_item import PEEK, PLAIN, settle_fetch_item
 from migrator.flags import FlagRules
 from migrator.identity import refuse_same_mailbox
 from migrator.marks import UNKNOWN, Change, MailboxMarks, group, left_to_copy
@@ -77,9 +78,10 @@ class MailboxCopy:
         """Copy what is missing. Mailbox trouble is raised as MailboxUnavailable, MailboxHeld or Temporary."""
         session, report = self._session, self._report
         session.touch()
-        opened = await (session.source.select if session.options.delete else session.source.examine)(self._pair.source)
+        opened = await (session.source.select if self._may_select() else session.source.examine)(self._pair.source)
         session.around.checkpoint("source: opened a mailbox")
         uids = await session.source.uid_search(b"ALL")
+        await settle_fetch_item(session, uids)
         report.messages = report.left = len(uids)
         selected = await self._open_target()
         self._rules = FlagRules.of(selected.permanent_flags)
@@ -98,6 +100,10 @@ class MailboxCopy:
         await self._verify(marks)
         if session.options.delete:
             await self._delete(marks, uids)
+
+    def _may_select(self) -> bool:
+        """Whether the source may be open for writing while messages are fetched: not where RFC822 may be the item."""
+        return self._session.options.delete and self._session.options.fetch_item not in (PEEK, PLAIN)
 
     # Opening ---------------------------------------------------------------------------------------------------
 
@@ -403,6 +409,8 @@ class MailboxCopy:
             report.note(f"{kept} copied messages stay at the source: the target does not show them any more")
         if not sure:
             return
+        if not self._may_select() and not await self._select_again(marks):
+            return
         session.around.checkpoint("source: before deleting")
         others = set(await session.source.uid_search(b"DELETED")) - set(sure)
         await session.source.store_flags(sure, b"+FLAGS.SILENT", [b"\\Deleted"])
@@ -415,6 +423,14 @@ class MailboxCopy:
             await session.source.command(b"EXPUNGE")
         report.deleted = len(sure)
         session.around.checkpoint("source: deleted")
+
+    async def _select_again(self, marks: MailboxMarks) -> bool:
+        """Open the source for writing, at last; False, with a note, where its messages may be others than before."""
+        opened = await self._session.source.select(self._pair.source)
+        same = opened.uidvalidity == marks.source_uidvalidity and opened.uid_sticky
+        if not same:
+            self._report.note("the source gave new uids when it was opened for deleting: all messages stay")
+        return same
 
 
 async def _watched(batch: _Batch, body: Body) -> AsyncGenerator[bytes, None]:

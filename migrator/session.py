@@ -46,6 +46,7 @@ class Session:
     renamed: dict[bytes, bytes] = field(default_factory=dict)  # planned name, name it got because that was refused
     source_naming: Naming = field(default_factory=Naming)
     target_naming: Naming = field(default_factory=Naming)
+    fetch_item_known: bool = False  # that of the options is one which this source understands
 
     @classmethod
     async def open(

@@ -15,6 +15,7 @@ from wire.endpoint import Endpoint, Security, TlsPolicy
 from wire.imap.classify import classify_failure, classify_login, classify_mailbox_failure, classify_unsendable
 from wire.imap.dialogue import Completed, Dialogue
 from wire.imap.encoder import Arg, Text, Unsendable, quote, render_flags, render_uid_sets
+from wire.imap.header_fields import select_fields
 from wire.imap.parser import Status, Untagged
 from wire.imap.results import (
     Appended,
@@ -37,6 +38,8 @@ from wire.secret import Secret
 from wire.stream import Stream
 
 _EXISTS: Final = re.compile(r"already exists|mailbox exists", re.IGNORECASE)  # servers before RFC 5530 have no code
+
+_WHOLE_HEADER: Final = b"(UID RFC822.HEADER)"
 
 
 def _plain_response(login: bytes, password: Secret, authzid: bytes) -> bytes:
@@ -337,7 +340,10 @@ class ImapClient:
         return [found[uid] for uid in sorted(found)]
 
     async def fetch_headers(self, uids: Iterable[int], fields: Sequence[str]) -> dict[int, bytes]:
-        """The named header fields of each message, raw. Messages that vanished are left out."""
+        """The named header fields of each message, raw. Messages that vanished are left out.
+
+        A server that does not understand BODY.PEEK[HEADER.FIELDS] is asked for RFC822.HEADER: as quiet, and longer.
+        """
         names = b" ".join(quote(field.encode("ascii")) for field in fields)
         item = b"(UID BODY.PEEK[HEADER.FIELDS (%b)])" % names
         found: dict[int, bytes] = {}
@@ -347,12 +353,17 @@ class ImapClient:
                 return False
             items = read_fetch(response)
             for key, value in items.items():
-                if key.startswith("BODY[HEADER.FIELDS") and "UID" in items:
-                    found[read_number(items["UID"])] = value if isinstance(value, bytes) else b""
+                if "UID" not in items or not key.startswith(("BODY[HEADER.FIELDS", "RFC822.HEADER")):
+                    continue
+                text = value if isinstance(value, bytes) else b""
+                found[read_number(items["UID"])] = select_fields(text, fields) if key == "RFC822.HEADER" else text
             return True
 
         for piece in render_uid_sets(uids):
             reply = await self._dialogue.run(b"UID FETCH", (piece, item), take=take)
+            if reply.status == b"BAD" and item != _WHOLE_HEADER:  # a server before IMAP4rev1
+                item = _WHOLE_HEADER
+                reply = await self._dialogue.run(b"UID FETCH", (piece, item), take=take)
             if reply.status != b"OK":
                 raise classify_failure(reply.status, reply.code, reply.text, what="UID FETCH")
         return found
