@@ -33,6 +33,7 @@ USAGE_TEXT: Final = (
     "usage: MoveIMAPMail [flags] oldServer oldName oldPassword newServer newName newPassword\n"
     "flags: --verbose --json --list search --source prefix --target prefix --skipMailbox name --notimeout --delete\n"
     "  --nosubscription --subscribed --fetchRFC822 --byOne --noACL --fixLongLines number --proxyAuth user\n"
+    "  --copyMailboxClass --oldCLI server --newCLI server\n"
     '  --renameMailbox old new --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"

@@ -17,6 +17,7 @@ from typing import Final
 
 from migrator.access import Access
 from migrator.acls import copy_acl
+from migrator.classes import copy_classes
 from migrator.identity import identify, refuse_same_login
 from migrator.mailbox_copy import MOST_BREAKS, MailboxCopy
 from migrator.marks import UNKNOWN, MarkStore
@@ -130,6 +131,8 @@ class _Run:
             await self._copy_pairs(session, pairs)
             if self._options.subscriptions:
                 await self._subscribe(session, pairs)
+            if self._options.mailbox_class:
+                self.report.notes += await copy_classes(session, self._copied(session, pairs))
             await session.close()
         finally:
             session.abort()
@@ -185,6 +188,11 @@ class _Run:
         there = session.renamed.get(pair.target, pair.target)
         for text in await copy_acl(session.source, session.target, (pair.source, there), owners):
             box.note(text)
+
+    def _copied(self, session: Session, pairs: list[Pair]) -> list[tuple[bytes, bytes]]:
+        """The mailboxes that are at the target now, by both names."""
+        boxes = zip(pairs, self.report.mailboxes, strict=True)
+        return [(pair.source, session.renamed.get(pair.target, pair.target)) for pair, box in boxes if not box.held]
 
     async def _subscribe(self, session: Session, pairs: list[Pair]) -> None:
         """Subscribe at the target to what was subscribed at the source, of the mailboxes that are copied."""

@@ -2,7 +2,7 @@
 
 Flags stand before the other arguments, as the migration guide has them; everything from the first
 argument that is not a flag on is taken as it is, so that a password may begin with a dash. A flag
-that is known but cannot be honoured is an error, never ignored.
+that cannot be honoured is an error, never ignored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from migrator.long_lines import SHORTEST
+from wire.endpoint import parse_endpoint
 
 GUIDE_TIMEOUT: Final = 20.0  # seconds without an answer; the guide's own number
 PATIENT_TIMEOUT: Final = 3600.0  # --notimeout, the guide's number too
@@ -51,6 +52,9 @@ class CopyOptions:
     fetch_item: bytes = b"BODY.PEEK[]"
     one_by_one: bool = False
     acl: bool = True
+    mailbox_class: bool = False
+    old_cli: str = ""  # where CommuniGate's CLI is asked for mailbox classes; "" is port 106 of the IMAP server's host
+    new_cli: str = ""
     longest_line: int = 0  # --fixLongLines: longer ones are broken; 0 leaves every message as it is
     proxy_user: str = ""
     date_filter: DateFilter | None = None
@@ -68,7 +72,7 @@ def parse_options(
 ) -> tuple[CopyOptions, list[str]]:
     """Flags into CopyOptions, and what follows them. `pop` allows MovePOPMail's flags only.
 
-    OptionTrouble names the flag that is unknown, not available, short of a value or given a wrong one.
+    OptionTrouble names the flag that is unknown, short of a value or given a wrong one.
     """
     options = CopyOptions(timeout=timeout)
     rest = list(arguments)
@@ -77,8 +81,6 @@ def parse_options(
         flag = rest.pop(0)
         if flag == "--":
             break
-        if flag in _UNAVAILABLE and not pop:
-            raise OptionTrouble(f"{flag} is not available in this version: {_UNAVAILABLE[flag]}")
         if flag not in known:
             only = " (it is for IMAP copies)" if flag in _IMAP else ""
             raise OptionTrouble(f"unknown option {flag}{only}")
@@ -108,6 +110,18 @@ def _text(name: str) -> tuple[int, Apply]:
     def apply(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
         if any(c in values[0] for c in "\r\n\0"):
             raise OptionTrouble(f"{values[0]!r} holds a control character")
+        changes: dict[str, Any] = {name: values[0]}
+        return replace(options, **changes)
+
+    return 1, apply
+
+
+def _cli(name: str) -> tuple[int, Apply]:
+    def apply(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+        try:
+            parse_endpoint(values[0], "cli")
+        except ValueError as error:
+            raise OptionTrouble(str(error)) from None
         changes: dict[str, Any] = {name: values[0]}
         return replace(options, **changes)
 
@@ -198,12 +212,12 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--fetchRFC822": _set(fetch_item=b"RFC822.PEEK"),
     "--byOne": _set(one_by_one=True),
     "--noACL": _set(acl=False),
+    "--copyMailboxClass": _set(mailbox_class=True),
+    "--oldCLI": _cli("old_cli"),
+    "--newCLI": _cli("new_cli"),
     "--fixLongLines": (1, _fix_long_lines),
     "--proxyAuth": _text("proxy_user"),
     "--renameMailbox": (2, _rename),
     "--renameMailboxList": (1, _rename_list),
     "--filter": (2, _filter),
-}
-_UNAVAILABLE: Final[Mapping[str, str]] = {
-    "--copyMailboxClass": "mailbox classes are not copied yet",
 }

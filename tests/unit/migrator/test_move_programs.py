@@ -55,7 +55,7 @@ POP = ["127.0.0.1:1", "john", "secret1", "127.0.0.1:1", "john"]
         IMAP[:5],
         [*IMAP, "more"],
         ["--nosuch", *IMAP],
-        ["--copyMailboxClass", *IMAP],
+        ["--newCLI", "imap://new", *IMAP],
         ["--fixLongLines", "1", *IMAP],
         ["--filter", "sometimes", "x", *IMAP],
         ["pop3://old", *IMAP[1:]],
@@ -224,7 +224,7 @@ def test_bad_rows_are_told_apart_and_keep_the_others() -> None:
         ["--verbose", "file", "old", "new"],
         ["file", "old", "new", "--byOne"],  # a flag of IMAP
         ["--IMAP", "file", "old", "new", "stray"],
-        ["--IMAP", "file", "old", "new", "--copyMailboxClass"],
+        ["--IMAP", "file", "old", "new", "--newCLI", "x:y"],
         ["--IMAP", "file", "old", "new", "--oldPasswordFile", "x"],
         ["--IMAP", "file", "smtp://old", "new"],
     ],
