@@ -21,6 +21,7 @@ from migrator.options import CopyOptions, OptionTrouble, parse_copy_options
 from migrator.report import CopyInterrupted, InboxIdentity, ProgressListener, Report, SourceRefused, TargetRefused
 from migrator.seal import Opener
 from migrator.settings import DomainSettings, Settings
+from migrator.window import WindowClosed
 from wire.endpoint import Endpoint, parse_endpoint
 from wire.outcome import Permanent, Temporary
 from wire.secret import Secret
@@ -46,6 +47,7 @@ class Outcome:
     reason: str = ""
     counts: Counts = field(default_factory=Counts)
     report: str = ""
+    pause: float = 0.0  # seconds at least before a postponed copy is worth a try
 
 
 BeforeCopy = Callable[[InboxIdentity], Awaitable[None]]
@@ -90,7 +92,10 @@ class JobRunner:
         except HeldBack as reason:
             return Outcome(Ending.HOLD, str(reason))
         except CopyInterrupted as trouble:
-            return Outcome(Ending.POSTPONE, str(trouble), counts_of(trouble.report), render_report(trouble.report))
+            counts, text = counts_of(trouble.report), render_report(trouble.report)
+            return Outcome(Ending.POSTPONE, str(trouble), counts, text, trouble.pause)
+        except WindowClosed as closed:
+            return Outcome(Ending.POSTPONE, str(closed), pause=closed.pause)
         except SourceRefused as refusal:
             return Outcome(Ending.WAIT, str(refusal))
         except Temporary as trouble:
@@ -274,8 +279,9 @@ def render_report(report: Report) -> str:
     mailboxes = []
     for mailbox in value["mailboxes"]:
         kept = {key: entry for key, entry in mailbox.items() if entry}
-        if "refused" in kept:
-            kept["refused"], kept["refused_in_all"] = kept["refused"][:_LISTED], len(kept["refused"])
+        for name in ("refused", "too_large"):
+            if name in kept:
+                kept[name], kept[f"{name}_in_all"] = kept[name][:_LISTED], len(kept[name])
         mailboxes.append(kept)
     value["mailboxes"] = mailboxes
     value["problems"] = value["problems"][:_LISTED]

@@ -20,7 +20,7 @@ from migrator.identity import refuse_same_mailbox
 from migrator.marks import UNKNOWN, Change, MailboxMarks, group, left_to_copy
 from migrator.options import DateFilter
 from migrator.plan import Pair, ancestors, safer_name, show
-from migrator.report import MailboxReport, Progress, RefusedMessage
+from migrator.report import LargeMessage, MailboxReport, Progress, RefusedMessage
 from migrator.resolution import count_late_arrivals, locate, rematch, resolve_intents, summaries_of
 from migrator.rewrite import break_lines
 from migrator.session import Session
@@ -202,6 +202,7 @@ class MailboxCopy:
         if given_up:
             report.postponed = "; ".join(f"message {uid}: {marks.refused.get(uid, '')}" for uid in given_up[:_NAMED])
         for start in range(0, len(todo), _STRETCH):
+            session.around.check_window(session.options.window)
             stretch = todo[start : start + _STRETCH]
             self._sizes = await summaries_of(session.source, stretch)
             wanted = self._wanted(stretch)
@@ -230,6 +231,10 @@ class MailboxCopy:
                 report.vanished += 1
                 report.left -= 1
             elif chosen is not None and not passes(chosen, self._sizes[uid].internal_date):
+                report.left_out += 1
+                report.left -= 1
+            elif 0 < self._session.options.max_size < self._sizes[uid].size:
+                report.too_large.append(LargeMessage(str(uid), self._sizes[uid].size))
                 report.left_out += 1
                 report.left -= 1
             else:

@@ -37,7 +37,7 @@ from migrator.report import CopyInterrupted, Report
 USAGE_TEXT: Final = (
     "usage: MovePOPMail [flags] POPserver POPname POPpassword SMTPserver SMTPrecipient\n"
     "flags: --verbose --json --delete --notimeout --oldPasswordFile file (then * stands for the password)\n"
-    "  --caFile file --noCertificateCheck --newPasswordFile file (with an imap:// target)\n"
+    "  --limit-rate 2MiB/s --caFile file --noCertificateCheck --newPasswordFile file (with an imap:// target)\n"
     "servers: host, host:port, pop3://host, pop3s://host, smtp+starttls://host, imap://host and the like"
 )
 

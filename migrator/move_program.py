@@ -194,12 +194,12 @@ def plain_form(endpoint: Endpoint) -> Endpoint:
 def surroundings(options: CopyOptions, label: str = "") -> Surroundings:
     """Those of a program: with --verbose each batch is a line on stdout, which --json keeps for its one value."""
     if not options.verbose or options.json:
-        return Surroundings()
+        return Surroundings(patient=True, say=_complain)
 
     def tell(progress: Progress) -> None:
         print_line(f"{label}{progress.mailbox}: {progress.done} of {progress.total} messages, {progress.octets} bytes")
 
-    return Surroundings(progress=tell)
+    return Surroundings(progress=tell, patient=True, say=_complain)
 
 
 def print_report(report: Report, options: CopyOptions) -> None:

@@ -25,6 +25,7 @@ from migrator.options import CopyOptions
 from migrator.plan import Naming, Pair, Plan, PlanOptions, counterpart, is_inbox, plan_mailboxes, show
 from migrator.report import CopyInterrupted, InboxIdentity, MailboxReport, Report, SameMailbox
 from migrator.session import Session, Surroundings
+from migrator.window import WindowClosed
 from wire.imap.client import ImapClient
 from wire.imap.names import encode_mailbox
 from wire.imap.results import Listed
@@ -96,12 +97,19 @@ class _Run:
 
     async def to_the_end(self) -> Report:
         """The copy, gone on with a few times where a connection breaks after it has begun."""
-        attempt = done = 0  # in a row without progress; messages dealt with so far
-        for number in range(1, _MOST_TRIES + 1):
-            attempt += 1
+        attempt = number = done = 0  # in a row without progress; in all; messages dealt with so far
+        while True:
+            await self._around.wait_for_window(self._options.window)
+            attempt, number = attempt + 1, number + 1
             earlier, self.report = self.report, Report(self._source.label, self._target.label)
             try:
                 await self._attempt()
+            except WindowClosed as closed:
+                _carry_over(earlier, self.report)
+                if not self._around.patient:
+                    raise CopyInterrupted(closed, self.report) from closed
+                attempt = number = 0
+                continue
             except Temporary as trouble:
                 _carry_over(earlier, self.report)
                 if not self.report.mailboxes:
@@ -116,7 +124,6 @@ class _Run:
                 continue
             _carry_over(earlier, self.report)
             return self.report
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _dealt_with(self) -> int:
         """Messages that are copied, and those that this run goes on without."""
@@ -173,7 +180,7 @@ class _Run:
                 await MailboxCopy(session, pair, box, others).run()
                 if self._options.acl:
                     await self._copy_acl(session, pair, box)
-            except (SetupTrouble, SameMailbox):
+            except (SetupTrouble, SameMailbox, WindowClosed):
                 raise  # true of the whole account
             except Permanent as trouble:
                 box.held = str(trouble)
@@ -286,6 +293,7 @@ def _carry_over(earlier: Report, now: Report) -> None:
         elif old.messages:  # this attempt did not get as far
             box.messages, box.left, box.copied, box.already = old.messages, old.left, old.copied, old.already
             box.refused, box.vanished, box.left_out = old.refused, old.vanished, old.left_out
+        box.too_large = box.too_large or old.too_large
         box.octets += old.octets
         box.deleted += old.deleted
         for text in old.notes:

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from migrator.config_values import parse_rate, parse_size
 from migrator.long_lines import SHORTEST
+from migrator.window import Window
 from wire.endpoint import parse_endpoint
 
 GUIDE_TIMEOUT: Final = 20.0  # seconds without an answer; the guide's own number
@@ -58,6 +60,10 @@ class CopyOptions:
     longest_line: int = 0  # --fixLongLines: longer ones are broken; 0 leaves every message as it is
     proxy_user: str = ""
     date_filter: DateFilter | None = None
+    max_size: int = 0  # --max-size: larger messages, as the source states their size, are left out; 0 copies all
+    rate: int = 0  # --limit-rate: bytes per second over all that the program does; 0 is as fast as it goes
+    window: Window | None = None  # --window: no batch begins outside
+    quarantine: str = ""  # a directory for messages that the target takes in no form
     old_password_file: str = ""
     new_password_file: str = ""
     ca_file: str = ""
@@ -76,7 +82,7 @@ def parse_options(
     """
     options = CopyOptions(timeout=timeout)
     rest = list(arguments)
-    known = {**_COMMON} if pop else {**_COMMON, **_IMAP}
+    known = _known(pop=pop)
     while rest and rest[0].startswith("--"):
         flag = rest.pop(0)
         if flag == "--":
@@ -88,8 +94,22 @@ def parse_options(
         if len(rest) < count:
             raise OptionTrouble(f"{flag} needs {count} value{'s' if count > 1 else ''}")
         values, rest = rest[:count], rest[count:]
-        options = apply(options, values)
+        try:
+            options = apply(options, values)
+        except OptionTrouble:
+            raise
+        except ValueError as error:  # of a reader of values
+            raise OptionTrouble(f"{flag} {values[0]}: {error}") from None
     return options, rest
+
+
+def flags(*, pop: bool = False) -> list[str]:
+    """Every flag that `parse_options` takes."""
+    return sorted(_known(pop=pop))
+
+
+def _known(*, pop: bool) -> Mapping[str, tuple[int, Apply]]:
+    return _COMMON if pop else {**_COMMON, **_IMAP}
 
 
 def parse_copy_options(arguments: Sequence[str], *, pop: bool = False) -> CopyOptions:
@@ -126,6 +146,19 @@ def _cli(name: str) -> tuple[int, Apply]:
         return replace(options, **changes)
 
     return 1, apply
+
+
+def _value(name: str, read: Callable[[str], Any]) -> tuple[int, Apply]:
+    def apply(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+        return replace(options, **{name: read(values[0])})
+
+    return 1, apply
+
+
+def _directory(text: str) -> str:
+    if not text:
+        raise ValueError("a directory has a name")
+    return text
 
 
 def _fix_long_lines(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
@@ -200,6 +233,7 @@ _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--oldPasswordFile": _text("old_password_file"),
     "--newPasswordFile": _text("new_password_file"),
     "--caFile": _text("ca_file"),
+    "--limit-rate": _value("rate", parse_rate),
     "--noCertificateCheck": _set(check_certificates=False),
 }
 _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
@@ -220,4 +254,7 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--renameMailbox": (2, _rename),
     "--renameMailboxList": (1, _rename_list),
     "--filter": (2, _filter),
+    "--max-size": _value("max_size", parse_size),
+    "--window": _value("window", Window.parse),
+    "--quarantine": _value("quarantine", _directory),
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from migrator.window import WindowClosed
 from wire.outcome import Permanent, Refused, Temporary
 
 
@@ -21,6 +22,14 @@ class RefusedMessage:
     uid: str  # decimal at IMAP, the UIDL at POP
     size: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LargeMessage:
+    """A message that --max-size left out; it stays at the source."""
+
+    uid: str
+    size: int  # as the source states it
 
 
 @dataclass(slots=True)
@@ -35,6 +44,7 @@ class MailboxReport:
     refused: list[RefusedMessage] = field(default_factory=list)
     vanished: int = 0  # deleted at the source between listing and fetching
     left_out: int = 0  # by an option, such as --filter
+    too_large: list[LargeMessage] = field(default_factory=list)  # of those left out
     left: int = 0  # not dealt with in this run: interrupted, postponed or held
     octets: int = 0  # of the messages copied
     deleted: int = 0  # at the source, by --delete
@@ -154,6 +164,7 @@ class CopyInterrupted(Temporary):
     def __init__(self, cause: Temporary, report: Report) -> None:
         super().__init__(cause.text, code=cause.code, scope=cause.scope)
         self.report = report
+        self.pause = cause.pause if isinstance(cause, WindowClosed) else 0.0  # seconds before it is worth a try
 
 
 class SourceRefused(Refused):
@@ -190,6 +201,10 @@ Checkpoint = Callable[[str], None]
 
 def pass_by(_step: str, /) -> None:
     """The Checkpoint of a real run."""
+
+
+def print_nothing(_text: str, /) -> None:
+    """Where nobody reads along."""
 
 
 def keep_quiet(_progress: Progress, /) -> None:

@@ -7,13 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from migrator.access import Access, open_imap
 from migrator.marks import Change, MailboxMarks, MarkStore
 from migrator.options import CopyOptions
 from migrator.plan import Naming
-from migrator.report import Checkpoint, Progress, ProgressListener, keep_quiet, pass_by
+from migrator.report import Checkpoint, Progress, ProgressListener, keep_quiet, pass_by, print_nothing
+from migrator.window import Window, WindowClosed, local_time
 from wire.imap.client import ImapClient
+
+_LOOK_AT_CLOCK: Final = 60.0  # seconds between looks at a clock that a person may set, or a machine that sleeps stops
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -26,6 +30,29 @@ class Surroundings:
     progress: ProgressListener = keep_quiet
     now: Callable[[], float] = time.time
     sleep: Sleep = asyncio.sleep
+    patient: bool = False  # wait until a closed --window opens, rather than raise WindowClosed
+    say: Callable[[str], None] = print_nothing  # what a person should know now, in a line
+
+    def check_window(self, window: Window | None) -> None:
+        """WindowClosed outside the window."""
+        now = self.now()
+        if window is not None and not window.is_open(now):
+            raise WindowClosed(window, window.opens_at(now) - now)
+
+    async def wait_for_window(self, window: Window | None) -> None:
+        """Return within the window: at once, or after waiting and saying so. WindowClosed for who does not wait."""
+        told = False
+        while True:
+            try:
+                return self.check_window(window)
+            except WindowClosed as closed:
+                if not self.patient:
+                    raise
+                if not told:
+                    opening = local_time(self.now() + closed.pause)
+                    self.say(f"{closed.text}: waiting until {opening:%Y-%m-%d %H:%M}")
+                told = True
+                await self.sleep(min(closed.pause, _LOOK_AT_CLOCK))
 
 
 @dataclass(slots=True)

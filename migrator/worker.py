@@ -243,6 +243,7 @@ class CopyWorker:
             ours = await self._queue.hold(claim, outcome.reason, counts, outcome.report)
         else:
             pause = pause_before(claim.job.attempts, random.random())  # noqa: S311 - spreads load, guards nothing
+            pause = max(pause, outcome.pause)
             ours = await self._queue.postpone(claim, pause, outcome.reason, counts, outcome.report)
         numbers = {"copied": counts.copied, "bytes": counts.bytes, "already": counts.already, "refused": counts.refused}
         say = log.info if outcome.ending is Ending.DONE else log.warning

@@ -23,7 +23,7 @@ from migrator.move_program import (
     read_server,
     surroundings,
 )
-from migrator.options import CopyOptions
+from migrator.options import CopyOptions, flags
 from migrator.report import (
     CopyInterrupted,
     MailboxReport,
@@ -259,6 +259,11 @@ def test_a_line_for_every_account_and_no_password_anywhere(
 def test_help_is_the_usage(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_help_names_every_flag() -> None:
+    assert [flag for flag in flags() if flag not in move_imap.USAGE_TEXT.split()] == []
+    assert [flag for flag in flags(pop=True) if flag not in move_pop.USAGE_TEXT.split()] == []
 
 
 def test_a_copy_is_the_same_however_its_servers_are_written() -> None:

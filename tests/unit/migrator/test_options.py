@@ -18,6 +18,7 @@ from migrator.options import (
     parse_copy_options,
     parse_options,
 )
+from migrator.window import Window
 
 
 def changed(*flags: str) -> dict[str, object]:
@@ -51,6 +52,10 @@ def changed(*flags: str) -> dict[str, object]:
         (("--proxyAuth", "user"), {"proxy_user": "user"}),
         (("--renameMailbox", "a", "b", "--renameMailbox", "c", "b"), {"renames": {"a": "b", "c": "b"}}),
         (("--json",), {"json": True}),
+        (("--max-size", "8MiB"), {"max_size": 8 << 20}),
+        (("--limit-rate", "500KB/s"), {"rate": 500_000}),
+        (("--window", "22:00-06:00"), {"window": Window(22 * 60, 6 * 60)}),
+        (("--quarantine", "/var/lib/extauth/refused"), {"quarantine": "/var/lib/extauth/refused"}),
         (("--caFile", "/ca.pem"), {"ca_file": "/ca.pem"}),
         (("--noCertificateCheck",), {"check_certificates": False}),
     ],
@@ -101,6 +106,11 @@ def test_the_time_out_of_a_program_is_the_guides_and_a_workers_is_longer() -> No
         (["--filter", "before", "01-Feb-2009 25:00:00"], "not a date"),
         (["--filter", "before", "01-Feb-2009", "--filter", "after", "01-Feb-2008"], "once"),
         (["--list", "a\r\nb"], "control character"),
+        (["--max-size", "much"], "--max-size much: a size is"),
+        (["--max-size", "0"], "a size is"),
+        (["--limit-rate", "2MiB"], "a rate is"),
+        (["--window", "night"], "a window is"),
+        (["--quarantine", ""], "directory"),
         (["stray"], "not an option"),
         (["--oldPasswordFile", "f"], "Move programs"),
         (["--renameMailboxList", "/nonexistent/file"], "cannot read"),

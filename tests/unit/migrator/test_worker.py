@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from migrator.config import load_settings
 from migrator.ledger.jobs import LedgerQueue
 from migrator.ledger.store import Store
 from migrator.model import Phase
+from migrator.report import CopyInterrupted, Report
+from migrator.window import Window, WindowClosed
 from migrator.worker import CopyWorker, limits_of, pause_before
 from wire.outcome import Permanent, SetupTrouble, Temporary
 
@@ -40,6 +43,21 @@ async def test_trouble_is_sorted_by_kind(trouble: Exception, phase: Phase) -> No
         await ledger.work()
         job = await ledger.job(user)
         assert (job.phase, job.reason) == (phase, str(trouble))
+
+
+@pytest.mark.parametrize("midway", [False, True])
+async def test_outside_its_window_a_copy_rests_until_the_window_opens(midway: bool) -> None:
+    closed = WindowClosed(Window.parse("22:00-06:00"), 40_000.0)
+    trouble = CopyInterrupted(closed, Report("old", "new")) if midway else closed
+    async with world() as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        scripted(ledger, lambda _n: trouble)
+        before = time.time()
+        await ledger.work()
+        job = await ledger.job(user)
+        assert job.phase is Phase.PENDING
+        assert job.not_before >= before + 40_000, "longer than any pause after trouble"
 
 
 async def test_a_bug_holds_the_job_after_three_and_never_the_worker(log: list[dict[str, object]]) -> None:
