@@ -1,7 +1,8 @@
 """The one place that opens sockets: a byte stream with a buffer, a deadline and TLS.
 
 Every wait ends at the stream's deadline with Temporary. After any Temporary the stream is closed:
-a dialogue that lost its place is never taken up again.
+a dialogue that lost its place is never taken up again. Below the buffer, what comes may be unpacked
+(COMPRESS) and kept from coming too fast (RateLimit).
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import ssl
 from typing import Any, Final
 
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
+from wire.compression import Deflater, Inflater
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
-from wire.outcome import SetupTrouble, Temporary, Unreachable
+from wire.outcome import ProtocolTrouble, SetupTrouble, Temporary, Unreachable
+from wire.rate import RateLimit
 
 _HIGH_WATER = 1 << 20  # bytes read ahead before reading pauses: one pipelined batch, not a mailbox
 _LOW_WATER = 1 << 18
 _HAPPY_EYEBALLS: dict[str, Any] = {"happy_eyeballs_delay": 0.25}  # RFC 8305 5
+_SMALLEST_WINDOW: Final = 1 << 14  # of the kernel's receive buffer under a RateLimit
+_USUAL_WINDOW: Final = 1 << 17  # from here on the kernel chooses better itself
 _TICK: Final = 0.002  # seconds that a loop's timer may come early: uvloop counts whole milliseconds
 
 
@@ -34,18 +39,77 @@ class _Protocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._drain: asyncio.Future[None] | None = None
+        self._full = False  # the buffer; or more would come out of the inflater
+        self._held = False  # by the limit
+        self._held_until = 0.0
+        self._release_timer: asyncio.TimerHandle | None = None
         self._reading_paused = False
         self._writing_paused = False
+        self.inflater: Inflater | None = None
+        self.limit: RateLimit | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # asyncio hands a Transport to a stream protocol
 
     def data_received(self, data: bytes) -> None:
-        self.buffer.feed(data)
-        if len(self.buffer) > _HIGH_WATER and not self._reading_paused and self.transport is not None:
-            self.transport.pause_reading()
-            self._reading_paused = True
+        if self.limit is not None:
+            self._hold(self.limit.take(len(data)))
+        if self.inflater is not None:
+            self.inflater.feed(data)
+            self.inflate()
+        else:
+            self.buffer.feed(data)
+            if len(self.buffer) > _HIGH_WATER:
+                self._full = True
+        if self._full or self._held:
+            self._regulate()
         self._wake()
+
+    def inflate(self) -> bool:
+        """Unpack a portion of what came; False if all of it is in the buffer."""
+        if self.inflater is None or not self.inflater.pending:
+            return False
+        try:
+            self.buffer.feed(self.inflater.take(max(_LOW_WATER, _HIGH_WATER - len(self.buffer))))
+        except ProtocolTrouble as trouble:
+            self.inflater = None
+            self.error, self.ended = trouble, True
+            if self.transport is not None:
+                self.transport.abort()
+            return True
+        self._full = self.inflater.pending or len(self.buffer) > _HIGH_WATER
+        return True
+
+    def _hold(self, seconds: float) -> None:
+        """Take nothing more for so long; a reader that waits meanwhile has that much more time."""
+        if seconds <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        self._held, self._held_until = True, loop.time() + seconds
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+        self._release_timer = loop.call_at(self._held_until, self._release)
+
+    def _release(self) -> None:
+        self._release_timer = None
+        more = self.limit.take(0) if self.limit is not None else 0.0
+        if more > _TICK:  # other connections have used it up
+            if self._deadline is not None:
+                self._deadline += more
+            self._hold(more)
+            return
+        self._held = False
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Pause or resume reading, as things are now."""
+        pause = self._full or self._held
+        if pause != self._reading_paused and self.transport is not None and not self.ended:
+            self._reading_paused = pause
+            if pause:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -59,6 +123,9 @@ class _Protocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()  # it would keep all of this until a deadline that nobody waits for
             self._timer = None
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+            self._release_timer = None
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
 
@@ -75,17 +142,20 @@ class _Protocol(asyncio.Protocol):
             self._reader.set_result(True)
 
     def resume_if_low(self) -> None:
-        if self._reading_paused and len(self.buffer) < _LOW_WATER and self.transport is not None and not self.ended:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        if self._full and len(self.buffer) < _LOW_WATER:
+            if not self.inflate():
+                self._full = False
+            self._regulate()
 
     async def wait_data(self, deadline: float | None) -> bool:
         """Wait for news; False when `deadline` came first."""
-        if self._reading_paused and self.transport is not None and not self.ended:
-            self._reading_paused = False  # a block longer than the mark is being awaited
-            self.transport.resume_reading()
+        if self._reading_paused:
+            self._full = False  # a block longer than the mark is being awaited
+            self._regulate()
         loop = asyncio.get_running_loop()
         self._reader = loop.create_future()
+        if self._held and deadline is not None:
+            deadline += max(0.0, self._held_until - loop.time())
         self._deadline = deadline
         if deadline is not None and (self._timer is None or self._timer_at > deadline):
             self._set_timer(loop, deadline)
@@ -128,6 +198,7 @@ class Stream:
         self._protocol = protocol
         self._transport = transport
         self._closed = False
+        self._deflater: Deflater | None = None
 
     @classmethod
     async def open(cls, endpoint: Endpoint, tls: TlsPolicy, *, deadline: float | None = None) -> Stream:
@@ -210,6 +281,26 @@ class Stream:
         self._protocol.transport = transport
         self.secure = True
 
+    def start_compression(self) -> None:
+        """Deflate both ways from now on (RFC 4978 3), what has come behind the server's agreement included."""
+        protocol = self._protocol
+        self._deflater, protocol.inflater = Deflater(), Inflater()
+        protocol.inflater.feed(protocol.buffer.take_some(len(protocol.buffer)))
+        protocol.inflate()
+
+    @property
+    def compressed(self) -> bool:
+        """Whether both directions are deflated."""
+        return self._deflater is not None
+
+    def keep_to(self, limit: RateLimit) -> None:
+        """Receive no faster than `limit` allows all who share it, counted as bytes come over the wire."""
+        self._protocol.limit = limit
+        window = max(_SMALLEST_WINDOW, limit.rate // 4)
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and window < _USUAL_WINDOW:  # else whole megabytes come first, and long pauses after
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+
     @property
     def peer(self) -> tuple[str, int] | None:
         """Numeric address and port of the other side, while connected."""
@@ -264,7 +355,7 @@ class Stream:
         """Queue `data` without waiting; `drain` later where much is queued."""
         if self._closed or self._protocol.ended:
             raise self._lost()
-        self._transport.write(data)
+        self._transport.write(data if self._deflater is None else self._deflater.pack(data))
 
     async def drain(self) -> None:
         """Wait until the peer took enough of what was written."""
@@ -278,6 +369,8 @@ class Stream:
             raise self._lost()
 
     async def _wait(self) -> None:
+        if self._protocol.inflate():
+            return
         if self._closed or self._protocol.ended:
             raise self._lost()
         if not await self._protocol.wait_data(self.deadline):
@@ -287,6 +380,8 @@ class Stream:
     def _lost(self) -> Temporary:
         error = self._protocol.error
         self.abort()
+        if isinstance(error, ProtocolTrouble):
+            return error
         return Temporary(f"{self.endpoint}: connection closed by the server" + (f": {error}" if error else ""))
 
     def close(self) -> None:

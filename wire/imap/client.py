@@ -224,6 +224,15 @@ class ImapClient:
         words = [word for response in reply.untagged if response.name == b"ENABLED" for word in response.data]
         return reply.status == b"OK" and extension in words
 
+    async def compress(self) -> bool:
+        """COMPRESS DEFLATE (RFC 4978); False, and nothing changed, where the server does not offer it or will not."""
+        if "COMPRESS=DEFLATE" not in self.capabilities or self.stream.compressed:
+            return self.stream.compressed
+        reply = await self._dialogue.run(b"COMPRESS", (b"DEFLATE",))
+        if reply.status == b"OK":
+            self.stream.start_compression()
+        return self.stream.compressed
+
     async def identify(self, fields: Mapping[str, str]) -> None:
         """ID (RFC 2971), where offered; never fails for what the server thinks of it."""
         if "ID" not in self.capabilities:

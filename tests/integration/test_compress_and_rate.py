@@ -1,0 +1,143 @@
+"""COMPRESS and rate limits against Dovecot: the same mail over fewer bytes, and no faster than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import uvloop
+
+from tests.servers.certificates import Certificates
+from tests.servers.dovecot import Dovecot
+from wire.endpoint import Endpoint, Security, TlsPolicy
+from wire.imap.client import ImapClient
+from wire.rate import RateLimit
+from wire.secret import Secret
+
+_COMPRESSES = "protocol imap {\n  mail_plugins = $mail_plugins imap_zlib\n}\n"
+CONTENT = b"Subject: large\r\n\r\n" + b"".join(b"Line %d of a text as people write it.\r\n" % n for n in range(150_000))
+
+
+@pytest.fixture(scope="module")
+def server(certificates: Certificates) -> Iterator[Dovecot]:
+    """One user, COMPRESS offered."""
+    with Dovecot({"u1": b"secret"}, certificate=certificates.good, extra=_COMPRESSES) as dovecot:
+        yield dovecot
+
+
+async def open_client(endpoint: Endpoint, certificates: Certificates) -> ImapClient:
+    """Logged in."""
+    deadline = asyncio.get_running_loop().time() + 60
+    client = await ImapClient.connect(endpoint, TlsPolicy(ca_file=str(certificates.ca_file)), deadline=deadline)
+    await client.login(b"u1", Secret(b"secret"))
+    return client
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    for at in range(0, len(CONTENT), 65536):
+        yield CONTENT[at : at + 65536]
+
+
+async def there_and_back(client: ImapClient) -> bytes:
+    """Append, and fetch what was appended."""
+    await client.create(b"Large")
+    appended = await client.append(b"Large", (), None, len(CONTENT), pieces())
+    await client.examine(b"Large")
+    got = bytearray()
+    async for body in client.fetch_bodies([appended.uid or 0]):
+        async for piece in body.chunks:
+            got += piece
+    return bytes(got)
+
+
+@pytest.mark.parametrize("security", Security)
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_compressed_both_ways(
+    server: Dovecot, certificates: Certificates, run: Callable[..., bytes], security: Security
+) -> None:
+    """In the clear and within TLS, on either loop."""
+
+    async def copy() -> bytes:
+        port = server.imaps_port if security is Security.TLS else server.imap_port
+        client = await open_client(Endpoint("imap", "localhost", port, security), certificates)
+        assert await client.compress()
+        assert await client.compress()  # once more is nothing
+        assert client.stream.compressed
+        got = await there_and_back(client)
+        await client.logout(wait=True)
+        return got
+
+    assert run(copy()) == CONTENT
+
+
+async def test_fewer_bytes(server: Dovecot, certificates: Certificates) -> None:
+    """What goes over the line, both ways, with and without."""
+    counted = [0, 0]
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(server.host, server.imap_port)
+
+        async def pump(one: asyncio.StreamReader, other: asyncio.StreamWriter, way: int) -> None:
+            while data := await one.read(65536):
+                counted[way] += len(data)
+                other.write(data)
+                await other.drain()
+            other.close()
+
+        await asyncio.gather(pump(reader, back, 0), pump(there, writer, 1))
+
+    proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+    endpoint = Endpoint("imap", "127.0.0.1", proxy.sockets[0].getsockname()[1])
+    totals = []
+    for compress in (False, True):
+        counted[:] = [0, 0]
+        client = await open_client(endpoint, certificates)
+        assert not compress or await client.compress()
+        assert await there_and_back(client) == CONTENT
+        await client.logout(wait=True)
+        totals.append(tuple(counted))
+    proxy.close()
+    await proxy.wait_closed()
+    assert totals[1][0] < totals[0][0] / 4
+    assert totals[1][1] < totals[0][1] / 4
+
+
+async def test_not_offered(dovecot: Dovecot) -> None:
+    """Then nothing is asked, and the dialogue goes on."""
+    deadline = asyncio.get_running_loop().time() + 60
+    client = await ImapClient.connect(Endpoint("imap", dovecot.host, dovecot.imap_port), TlsPolicy(), deadline=deadline)
+    login, password = next(iter(dovecot.users.items()))
+    await client.login(login.encode(), Secret(password))
+    assert not await client.compress()
+    await client.noop()
+    await client.logout(wait=True)
+
+
+async def test_mean_rate(server: Dovecot, certificates: Certificates) -> None:
+    """Two connections together take the time that the rate says: less would be too fast, more may be the machine's."""
+    loop = asyncio.get_running_loop()
+    endpoint = Endpoint("imap", server.host, server.imap_port)
+    clients = [await open_client(endpoint, certificates) for _ in range(2)]
+    await clients[0].create(b"Rate")
+    uid = (await clients[0].append(b"Rate", (), None, len(CONTENT), pieces())).uid or 0
+    limit = RateLimit(len(CONTENT), clock=loop.time)
+
+    async def fetch(client: ImapClient) -> int:
+        await client.examine(b"Rate")
+        got = 0
+        async for body in client.fetch_bodies([uid]):
+            async for piece in body.chunks:
+                got += len(piece)
+        return got
+
+    for client in clients:
+        client.stream.keep_to(limit)
+    began = loop.time()
+    got = await asyncio.gather(*map(fetch, clients))
+    took = loop.time() - began
+    assert got == [len(CONTENT)] * 2
+    slack = limit.rate + (1 << 19)  # a second's worth comes at once, and what came last is not waited for
+    assert took > (2 * len(CONTENT) - slack) / limit.rate
+    for client in clients:
+        await client.logout(wait=True)
