@@ -15,6 +15,7 @@ _PURE = {
     "wire/outcome.py",
     "wire/secret.py",
     "wire/buffer.py",
+    "wire/compression.py",
     "wire/imap/parser.py",
     "wire/imap/encoder.py",
     "wire/imap/names.py",
