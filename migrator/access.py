@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
@@ -15,6 +16,7 @@ from wire.imap.client import ImapClient
 from wire.imap.encoder import Text
 from wire.outcome import Answer, Permanent, Scope, SetupTrouble, Temporary, Unreachable, Verdict
 from wire.pop3 import Pop3Client
+from wire.rate import RateLimit
 from wire.secret import Secret
 
 _CHECKED: Final = TlsPolicy()
@@ -62,20 +64,30 @@ async def connect_patiently(connect: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def open_pop(access: Access, *, timeout: float) -> Pop3Client:
+@lru_cache(maxsize=1000)  # old servers of one process; one that is forgotten begins anew
+def limit_of(host: str, rate: int) -> RateLimit:
+    """The limit that all copies of this process from one old server share."""
+    return RateLimit(rate)
+
+
+async def open_pop(access: Access, *, timeout: float, rate: int = 0) -> Pop3Client:
     """Connect to a POP server and log in, one attempt. Raises what `open_imap` raises for a source."""
     deadline = asyncio.get_running_loop().time() + timeout
     client = await connect_patiently(lambda: Pop3Client.connect(access.endpoint, access.tls, deadline=deadline))
     try:
         _require_yes(await client.login(access.login, access.password, apop=access.apop), access, source=True)
+        if rate:
+            client.stream.keep_to(limit_of(access.endpoint.host, rate))
     except BaseException:
         client.close()
         raise
     return client
 
 
-async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClient:
-    """Connect and log in, one attempt.
+async def open_imap(
+    access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
+) -> ImapClient:
+    """Connect and log in, one attempt. With `rate`, nothing comes faster; with `compress`, packed where offered.
 
     SourceRefused or TargetRefused when the server said no to these credentials; SetupTrouble for TLS and
     for what no retry mends; Temporary for everything unclear.
@@ -88,6 +100,10 @@ async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClie
         _require_yes(answer, access, source=source)
         if access.proxy:
             await _become(client, access)
+        if compress:
+            await client.compress()
+        if rate:
+            client.stream.keep_to(limit_of(access.endpoint.host, rate))
     except BaseException:
         client.close()
         raise

@@ -35,7 +35,7 @@ USAGE_TEXT: Final = (
     "  --nosubscription --subscribed --fetchRFC822 --byOne --noACL --fixLongLines number --proxyAuth user\n"
     "  --copyMailboxClass --oldCLI server --newCLI server\n"
     '  --renameMailbox old new --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
-    "  --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --quarantine directory\n"
+    "  --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --quarantine directory --compress\n"
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"
     "servers: host, host:port, imap://host, imaps://host, imap+starttls://host"

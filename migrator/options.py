@@ -61,7 +61,8 @@ class CopyOptions:
     proxy_user: str = ""
     date_filter: DateFilter | None = None
     max_size: int = 0  # --max-size: larger messages, as the source states their size, are left out; 0 copies all
-    rate: int = 0  # --limit-rate: bytes per second over all that the program does; 0 is as fast as it goes
+    rate: int = 0  # --limit-rate: bytes per second from the old server, over all copies; 0 is as fast as it goes
+    compress: bool = False  # COMPRESS=DEFLATE with each server that offers it
     window: Window | None = None  # --window: no batch begins outside
     quarantine: str = ""  # a directory for messages that the target takes in no form
     old_password_file: str = ""
@@ -254,6 +255,7 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--renameMailbox": (2, _rename),
     "--renameMailboxList": (1, _rename_list),
     "--filter": (2, _filter),
+    "--compress": _set(compress=True),
     "--max-size": _value("max_size", parse_size),
     "--window": _value("window", Window.parse),
     "--quarantine": _value("quarantine", _directory),

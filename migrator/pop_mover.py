@@ -53,7 +53,7 @@ async def copy_account(
     around = around or Surroundings()
     started = asyncio.get_running_loop().time()
     report = Report(source.label, target.label)
-    pop = await PopSource.open(source, options.timeout)
+    pop = await PopSource.open(source, options.timeout, options.rate)
     try:
         around.checkpoint("source: logged in")
         report.inbox = pop.identity

@@ -67,9 +67,9 @@ class PopSource:
         self.broke_at = 0  # the number of the message at which the source broke off, or would not go on for now
 
     @classmethod
-    async def open(cls, access: Access, timeout: float) -> PopSource:
+    async def open(cls, access: Access, timeout: float, rate: int = 0) -> PopSource:
         """Log in and list. Raises what `open_pop` raises."""
-        source = cls(await open_pop(access, timeout=timeout), timeout)
+        source = cls(await open_pop(access, timeout=timeout, rate=rate), timeout)
         try:
             await source._list()
         except BaseException:

@@ -51,7 +51,7 @@ async def submit_account(
     around = around or Surroundings()
     started = asyncio.get_running_loop().time()
     report = Report(source.label, target.label)
-    pop = await PopSource.open(source, options.timeout)
+    pop = await PopSource.open(source, options.timeout, options.rate)
     box = MailboxReport("INBOX", target.recipient, messages=len(pop.listing), left=len(pop.listing))
     report.mailboxes.append(box)
     run = _Submitting(pop, target, options, marks, around, box)

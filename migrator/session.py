@@ -80,10 +80,11 @@ class Session:
         cls, source: Access, target: Access, options: CopyOptions, marks: MarkStore, around: Surroundings
     ) -> Session:
         """Log in at both, the source first: without it there is nothing to do at the target."""
-        old = await open_imap(source, source=True, timeout=options.timeout)
+        compress = options.compress
+        old = await open_imap(source, source=True, timeout=options.timeout, rate=options.rate, compress=compress)
         try:
             around.checkpoint("source: logged in")
-            new = await open_imap(target, source=False, timeout=options.timeout)
+            new = await open_imap(target, source=False, timeout=options.timeout, compress=compress)
         except BaseException:
             old.close()
             raise

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import uvloop
 
+from migrator import mover, pop_mover
+from migrator.access import Access
+from migrator.ledger.marks import LedgerMarks, LedgerUidls
+from migrator.ledger.store import Store
+from migrator.options import CopyOptions
+from tests.fault.imap_script import serving
 from tests.servers.certificates import Certificates
 from tests.servers.dovecot import Dovecot
 from wire.endpoint import Endpoint, Security, TlsPolicy
@@ -22,7 +30,8 @@ CONTENT = b"Subject: large\r\n\r\n" + b"".join(b"Line %d of a text as people wri
 @pytest.fixture(scope="module")
 def server(certificates: Certificates) -> Iterator[Dovecot]:
     """One user, COMPRESS offered."""
-    with Dovecot({"u1": b"secret"}, certificate=certificates.good, extra=_COMPRESSES) as dovecot:
+    users = dict.fromkeys(["u1", "old", "new", "pop", "popped"], b"secret")
+    with Dovecot(users, certificate=certificates.good, extra=_COMPRESSES) as dovecot:
         yield dovecot
 
 
@@ -71,12 +80,13 @@ def test_compressed_both_ways(
     assert run(copy()) == CONTENT
 
 
-async def test_fewer_bytes(server: Dovecot, certificates: Certificates) -> None:
-    """What goes over the line, both ways, with and without."""
+@asynccontextmanager
+async def counting(port: int) -> AsyncIterator[tuple[Endpoint, list[int]]]:
+    """A proxy before an IMAP server, and the bytes that went there and back."""
     counted = [0, 0]
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(server.host, server.imap_port)
+        there, back = await asyncio.open_connection("127.0.0.1", port)
 
         async def pump(one: asyncio.StreamReader, other: asyncio.StreamWriter, way: int) -> None:
             while data := await one.read(65536):
@@ -87,18 +97,20 @@ async def test_fewer_bytes(server: Dovecot, certificates: Certificates) -> None:
 
         await asyncio.gather(pump(reader, back, 0), pump(there, writer, 1))
 
-    proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0)
-    endpoint = Endpoint("imap", "127.0.0.1", proxy.sockets[0].getsockname()[1])
+    async with serving(pass_on) as proxy:
+        yield Endpoint("imap", "127.0.0.1", proxy), counted
+
+
+async def test_fewer_bytes(server: Dovecot, certificates: Certificates) -> None:
+    """What goes over the line, both ways, with and without."""
     totals = []
     for compress in (False, True):
-        counted[:] = [0, 0]
-        client = await open_client(endpoint, certificates)
-        assert not compress or await client.compress()
-        assert await there_and_back(client) == CONTENT
-        await client.logout(wait=True)
-        totals.append(tuple(counted))
-    proxy.close()
-    await proxy.wait_closed()
+        async with counting(server.imap_port) as (endpoint, counted):
+            client = await open_client(endpoint, certificates)
+            assert not compress or await client.compress()
+            assert await there_and_back(client) == CONTENT
+            await client.logout(wait=True)
+        totals.append(counted)
     assert totals[1][0] < totals[0][0] / 4
     assert totals[1][1] < totals[0][1] / 4
 
@@ -141,3 +153,58 @@ async def test_mean_rate(server: Dovecot, certificates: Certificates) -> None:
     assert took > (2 * len(CONTENT) - slack) / limit.rate
     for client in clients:
         await client.logout(wait=True)
+
+
+def access(endpoint: Endpoint, login: bytes) -> Access:
+    return Access(endpoint, login, Secret(b"secret"))
+
+
+async def fill(server: Dovecot, login: bytes) -> None:
+    """One large message in INBOX."""
+    deadline = asyncio.get_running_loop().time() + 60
+    client = await ImapClient.connect(Endpoint("imap", server.host, server.imap_port), TlsPolicy(), deadline=deadline)
+    await client.login(login, Secret(b"secret"))
+    await client.append(b"INBOX", (), None, len(CONTENT), pieces())
+    await client.logout(wait=True)
+
+
+async def test_copy_compressed_and_slow(server: Dovecot, tmp_path: Path) -> None:
+    """--compress packs on both sides; --limit-rate counts what is on the line."""
+    await fill(server, b"old")
+    store = Store(tmp_path / "marks.db")
+    loop = asyncio.get_running_loop()
+    async with (
+        counting(server.imap_port) as (old, from_old),
+        counting(server.imap_port) as (new, to_new),
+    ):
+        began = loop.time()
+        report = await mover.copy_account(
+            access(old, b"old"),
+            access(new, b"new"),
+            CopyOptions(compress=True, rate=150_000),
+            LedgerMarks(store, "new"),
+        )
+        took = loop.time() - began
+    await store.close()
+    assert [mailbox.copied for mailbox in report.mailboxes if mailbox.messages] == [1]
+    assert from_old[1] < len(CONTENT) / 4
+    assert to_new[0] < len(CONTENT) / 4
+    assert took > (from_old[1] - 150_000 - (1 << 17)) / 150_000 > 0.1
+
+
+async def test_pop_copy_keeps_to_its_rate(server: Dovecot, tmp_path: Path) -> None:
+    await fill(server, b"pop")
+    store = Store(tmp_path / "marks.db")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    rate = len(CONTENT) // 2
+    report = await pop_mover.copy_account(
+        access(Endpoint("pop3", server.host, server.pop3_port), b"pop"),
+        access(Endpoint("imap", server.host, server.imap_port), b"popped"),
+        CopyOptions(rate=rate),
+        LedgerUidls(store, "popped"),
+    )
+    took = loop.time() - began
+    await store.close()
+    assert sum(mailbox.copied for mailbox in report.mailboxes) == 1
+    assert took > (len(CONTENT) - rate - (1 << 18)) / rate

@@ -53,6 +53,7 @@ def changed(*flags: str) -> dict[str, object]:
         (("--renameMailbox", "a", "b", "--renameMailbox", "c", "b"), {"renames": {"a": "b", "c": "b"}}),
         (("--json",), {"json": True}),
         (("--max-size", "8MiB"), {"max_size": 8 << 20}),
+        (("--compress",), {"compress": True}),
         (("--limit-rate", "500KB/s"), {"rate": 500_000}),
         (("--window", "22:00-06:00"), {"window": Window(22 * 60, 6 * 60)}),
         (("--quarantine", "/var/lib/extauth/refused"), {"quarantine": "/var/lib/extauth/refused"}),
