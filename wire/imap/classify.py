@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from wire.imap.names import decode_mailbox
 from wire.outcome import (
     Answer,
     MailboxUnavailable,
@@ -106,20 +107,33 @@ def classify_unsendable(reason: str) -> Answer:
     return Answer(Verdict.NO, reason)
 
 
-def classify_failure(status: bytes, code: str, text: bytes | str, *, what: str) -> Trouble:
-    """The exception for a NO or BAD to any command but a login."""
+def classify_failure(status: bytes, code: str, text: bytes | str, *, what: str, about: bytes = b"") -> Trouble:
+    """The exception for a NO or BAD to any command but a login.
+
+    `about` is the name of a mailbox that the text may repeat: one called Later or Busy says nothing of the server.
+    """
     sentence = clean_reason(text)
     said = f"{what}: {status.decode('ascii', 'replace')} {sentence}".rstrip()
-    if code in _TEMPORARY_CODES or (not code and means_busy(sentence)):
+    if code in _TEMPORARY_CODES or (not code and means_busy(_without(sentence, about))):
         return Temporary(said, code=code)
     if code in _SETUP_CODES:
         return SetupTrouble(said, code=code)
     return Permanent(said, code=code, scope=Scope.USER)
 
 
-def classify_mailbox_failure(status: bytes, code: str, text: bytes | str, *, what: str) -> Trouble:
-    """The exception for a NO or BAD to SELECT, EXAMINE, STATUS, CREATE."""
-    trouble = classify_failure(status, code, text, what=what)
+def _without(sentence: str, name: bytes) -> str:
+    """The sentence without the name as a word of its own, in both the forms in which servers repeat one."""
+    for shown in (clean_reason(name), clean_reason(decode_mailbox(name))):
+        if shown:
+            sentence = re.sub(rf"(?<!\w){re.escape(shown)}(?!\w)", " ", sentence)
+    return sentence
+
+
+def classify_mailbox_failure(
+    status: bytes, code: str, text: bytes | str, *, what: str, mailbox: bytes = b""
+) -> Trouble:
+    """The exception for a NO or BAD to SELECT, EXAMINE, STATUS, CREATE of `mailbox`."""
+    trouble = classify_failure(status, code, text, what=what, about=mailbox)
     return trouble if isinstance(trouble, (Temporary, SetupTrouble)) else MailboxUnavailable(trouble.text, code=code)
 
 

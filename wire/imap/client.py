@@ -321,7 +321,7 @@ class ImapClient:
     def _check_mailbox(reply: Completed, name: bytes, mailbox: bytes) -> None:
         if reply.status != b"OK":
             what = f"{name.decode()} {clean_reason(mailbox)}"
-            raise classify_mailbox_failure(reply.status, reply.code, reply.text, what=what)
+            raise classify_mailbox_failure(reply.status, reply.code, reply.text, what=what, mailbox=mailbox)
 
     async def uid_search(self, criteria: bytes = b"ALL") -> list[int]:
         """UIDs in ascending order. `criteria` is our own text, never outside bytes."""

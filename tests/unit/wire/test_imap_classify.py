@@ -193,3 +193,19 @@ def test_the_scope_of_the_damage() -> None:
     assert type(classify_append_failure(b"NO", "OVERQUOTA", "quota exceeded", what="x")) is Temporary
     assert type(classify_mailbox_failure(b"NO", "NONEXISTENT", "no", what="x")) is MailboxUnavailable
     assert type(classify_mailbox_failure(b"NO", "INUSE", "no", what="x")) is Temporary
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "text", "kind"),
+    [
+        (b"Later", "Mailbox doesn't exist: Later (0.001 + 0.000 secs).", MailboxUnavailable),
+        (b"Work/Busy", 'Mailbox "Work/Busy" does not exist', MailboxUnavailable),
+        (b"&AMQ-rger unavailable", "no mailbox \\xc4rger unavailable", MailboxUnavailable),
+        (b"Later", "Mailbox is locked, try again later", Temporary),
+        (b"a", "Temporary failure of a server", Temporary),
+        (b"Work", "Server is busy", Temporary),
+    ],
+)
+def test_a_mailboxs_own_name_says_nothing_of_the_server(mailbox: bytes, text: str, kind: type[Exception]) -> None:
+    """Servers repeat the name in their refusal, and people call mailboxes Later."""
+    assert type(classify_mailbox_failure(b"NO", "", text, what="SELECT", mailbox=mailbox)) is kind
