@@ -10,8 +10,16 @@ import pytest
 from extauth.sandbox.communigate import CommuniGate
 from extauth.sandbox.mailstore import Mailbox
 from extauth.sandbox.old_server import OldServer, OldUser
+from migrator.access import Access
+from migrator.ledger.marks import LedgerMarks
+from migrator.ledger.store import Store
+from migrator.mover import copy_account
+from migrator.options import parse_options
 from tests.servers.corpus import mixed
 from tests.servers.moves import End, move
+from wire.endpoint import Endpoint
+from wire.outcome import Temporary
+from wire.secret import Secret
 
 ADMIN = "sandbox admin"
 LETTERS = [message.content for message in mixed(7, 3)]
@@ -222,3 +230,57 @@ async def test_without_the_flag_an_ancient_servers_messages_are_refused_and_stay
     assert (end.code, contents(new), len(user.store.inbox.messages)) == (1, [], 7)
     assert "message 1 (" in end.errors
     assert "unknown fetch item" in end.errors
+
+
+# --delete -------------------------------------------------------------------------------------------------------------
+
+
+async def test_delete_leaves_what_the_target_has_not_taken(old: OldServer, new: CommuniGate, tmp_path: Path) -> None:
+    user = fill_ann(old)
+    big = b"Subject: too big\r\n\r\n" + b"0123456789\r\n" * 20_000
+    user.store.inbox.add(big)
+    new.imap.offer.message_limit = 200_000
+    end = await from_old(old, new, tmp_path, "--delete")
+    assert end.code == 1
+    assert "14 deleted at the source" in end.output
+    assert "message is too big" in end.errors
+    assert [message.data for message in user.store.inbox.messages] == [big]
+    assert [message.flags for message in user.store.inbox.messages] == [set()]
+    assert contents(new) == LETTERS
+
+
+# --byOne --------------------------------------------------------------------------------------------------------------
+
+
+async def test_by_one_asks_for_one_message_and_waits_for_it(old: OldServer, new: CommuniGate, tmp_path: Path) -> None:
+    fill_ann(old)
+    end = await from_old(old, new, tmp_path, "--byOne")
+    assert (end.code, contents(new)) == (0, LETTERS)
+    asked = [line for line in old.imap.fetches if b"BODY.PEEK[]" in line]
+    assert asked == [b"UID FETCH %d (UID BODY.PEEK[])" % uid for uid in (*range(1, 8), *range(1, 8))]
+
+
+# --notimeout ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flags", "copied"), [((), 0), (("--notimeout",), 14)])
+async def test_notimeout_waits_for_a_server_that_is_slower_than_the_usual_time(
+    old: OldServer, new: CommuniGate, tmp_path: Path, flags: tuple[str, ...], copied: int
+) -> None:
+    """The usual 20 s are shortened here to the tenth of a second that the server lets everybody wait."""
+    fill_ann(old)
+    old.imap.faults.slow("EXAMINE", 0.4)
+    options, _ = parse_options(flags, timeout=0.1)
+    source = Access(Endpoint("imap", "127.0.0.1", old.imap.port), b"ann@old.test", Secret(b"old ann"))
+    target = Access(Endpoint("imap", "127.0.0.1", new.imap.port), b"ann", Secret(b"new ann"))
+    store = Store(tmp_path / "marks.db")
+    copy = copy_account(source, target, options, LedgerMarks(store, "copy"))
+    try:
+        if copied:
+            assert (await copy).total("copied") == copied
+        else:
+            with pytest.raises(Temporary, match="time"):
+                await copy
+    finally:
+        await store.close()
+    assert len(contents(new)) == copied // 2
