@@ -24,7 +24,7 @@ from migrator.options import GUIDE_TIMEOUT, CopyOptions, OptionTrouble, parse_op
 from migrator.report import CopyInterrupted, Progress, Report, SameMailbox, SourceRefused, TargetRefused
 from migrator.session import Surroundings
 from wire.endpoint import Endpoint, Security, TlsPolicy, parse_endpoint
-from wire.outcome import ProtocolTrouble, SetupTrouble, Temporary, Trouble
+from wire.outcome import ProtocolTrouble, Scope, SetupTrouble, Temporary, Trouble
 from wire.secret import Secret
 
 DONE: Final = 0
@@ -91,7 +91,7 @@ def exit_code(end: Report | Trouble) -> int:
     if isinstance(end, ProtocolTrouble):
         return PROTOCOL
     if isinstance(end, Temporary):
-        return TRY_LATER if end.code else UNAVAILABLE
+        return TRY_LATER if end.code or end.scope is Scope.USER else UNAVAILABLE
     return NEEDS_A_PERSON
 
 

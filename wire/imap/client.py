@@ -99,7 +99,10 @@ class ImapClient:
         return client
 
     async def _read_greeting(self) -> None:
-        greeting = await self._dialogue.read()
+        try:
+            greeting = await self._dialogue.read()
+        except ProtocolTrouble as trouble:  # another protocol, as a rule: say whose greeting it was
+            raise ProtocolTrouble(f"{self.stream.endpoint}: the greeting is not IMAP: {trouble.text}") from None
         if not isinstance(greeting, Status) or greeting.tag:
             raise self._dialogue.broken("the greeting is not IMAP")
         text = greeting.text.decode("utf-8", "backslashreplace")
