@@ -24,7 +24,7 @@ from migrator.session import Session
 from wire.endpoint import Endpoint, Security, parse_endpoint
 from wire.imap.client import ImapClient
 from wire.imap.names import decode_mailbox
-from wire.outcome import Permanent, Temporary, Trouble
+from wire.outcome import Permanent, Trouble
 
 _GREETING: Final = "CommuniGate Pro"
 _PORT: Final = 106
@@ -112,12 +112,9 @@ async def _open_cli(access: Access, named: str, timeout: float) -> AsyncIterator
     """A session with the IMAP login; Temporary or Permanent when there is none to be had."""
     endpoint = _place(access, named)
     login = access.login.decode("utf-8", "surrogateescape")
-    try:
-        connection = await CliConnection.connect(
-            endpoint, login, access.password, tls=access.tls, deadline=_deadline(timeout)
-        )
-    except Temporary as trouble:
-        raise Temporary(f"{endpoint}: {trouble.text}", code=trouble.code) from None
+    connection = await CliConnection.connect(
+        endpoint, login, access.password, tls=access.tls, deadline=_deadline(timeout)
+    )
     try:
         yield Cli(connection)
     finally:

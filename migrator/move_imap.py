@@ -53,6 +53,8 @@ async def _move(arguments: Sequence[str]) -> int:
     if len(rest) != 6:
         raise UsageTrouble(f"six arguments are needed behind the flags, {len(rest)} are there")
     old_server, old_name, old_password, new_server, new_name, new_password = rest
+    if any(c in old_name + new_name for c in "\r\n"):
+        raise UsageTrouble("a login name is one line")
     old, new = read_passwords(old_password, new_password, options)
     source = Access(read_server(old_server, "imap"), os.fsencode(old_name), old, tls_of(options))
     target = Access(read_server(new_server, "imap"), os.fsencode(new_name), new, tls_of(options))
@@ -80,7 +82,8 @@ def copy_key(source: Access, target: Access, options: CopyOptions) -> str:
     """Names the copy in the database: the same two accounts and prefixes are the same copy."""
     old, new = (replace(access, endpoint=plain_form(access.endpoint)).label for access in (source, target))
     one = f"{old} {options.proxy_user} {options.source_prefix}".rstrip()
-    return f"{one} -> {new} {options.target_prefix}".rstrip()
+    key = f"{one} -> {new} {options.target_prefix}".rstrip()
+    return key.encode("utf-8", "backslashreplace").decode()  # flags may hold bytes that are no UTF-8
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ async def copy_account(
     SourceRefused or TargetRefused for a login; SameMailbox when there is nothing to copy between; SetupTrouble for TLS.
     """
     around = around or Surroundings()
-    source = replace(source, proxy=options.proxy_user.encode()) if options.proxy_user else source
+    source = (
+        replace(source, proxy=options.proxy_user.encode("utf-8", "surrogateescape")) if options.proxy_user else source
+    )
     source = replace(source, prefix=source.prefix + encode_mailbox(options.source_prefix))
     target = replace(target, prefix=target.prefix + encode_mailbox(options.target_prefix))
     refuse_same_login(source, target)
@@ -245,7 +247,11 @@ async def _plan(session: Session) -> Plan:
 
 
 async def _list(client: ImapClient, prefix: bytes, pattern: str = "*", *, subscribed: bool = False) -> list[Listed]:
-    return await client.list_mailboxes(encode_mailbox(pattern), reference=prefix, subscribed=subscribed)
+    try:
+        return await client.list_mailboxes(encode_mailbox(pattern), reference=prefix, subscribed=subscribed)
+    except Permanent as refusal:  # without a list there is no copy: say whose it is, and below which prefix
+        below = f" below {show(prefix)!r}" if prefix else ""
+        raise Permanent(f"{client.stream.endpoint}{below}: {refusal.text}", code=refusal.code) from None
 
 
 async def _naming(client: ImapClient, listed: list[Listed]) -> Naming:

@@ -127,8 +127,10 @@ def _set(**changes: Any) -> tuple[int, Apply]:
     return 0, lambda options, _values: replace(options, **changes)
 
 
-def _text(name: str) -> tuple[int, Apply]:
+def _text(name: str, *, empty: bool = True) -> tuple[int, Apply]:
     def apply(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+        if not (values[0] or empty):
+            raise OptionTrouble("--proxyAuth, --list and names of files are not empty")
         if any(c in values[0] for c in "\r\n\0"):
             raise OptionTrouble(f"{values[0]!r} holds a control character")
         changes: dict[str, Any] = {name: values[0]}
@@ -231,14 +233,14 @@ _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--delete": _set(delete=True),
     "--notimeout": _set(timeout=PATIENT_TIMEOUT),
     "--json": _set(json=True),
-    "--oldPasswordFile": _text("old_password_file"),
-    "--newPasswordFile": _text("new_password_file"),
-    "--caFile": _text("ca_file"),
+    "--oldPasswordFile": _text("old_password_file", empty=False),
+    "--newPasswordFile": _text("new_password_file", empty=False),
+    "--caFile": _text("ca_file", empty=False),
     "--limit-rate": _value("rate", parse_rate),
     "--noCertificateCheck": _set(check_certificates=False),
 }
 _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
-    "--list": _text("list_pattern"),
+    "--list": _text("list_pattern", empty=False),
     "--source": _text("source_prefix"),
     "--target": _text("target_prefix"),
     "--skipMailbox": (1, _skip),
@@ -251,7 +253,7 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--oldCLI": _cli("old_cli"),
     "--newCLI": _cli("new_cli"),
     "--fixLongLines": (1, _fix_long_lines),
-    "--proxyAuth": _text("proxy_user"),
+    "--proxyAuth": _text("proxy_user", empty=False),
     "--renameMailbox": (2, _rename),
     "--renameMailboxList": (1, _rename_list),
     "--filter": (2, _filter),

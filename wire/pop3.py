@@ -108,15 +108,17 @@ class Pop3Client:
     async def connect(cls, endpoint: Endpoint, tls: TlsPolicy, *, deadline: float | None) -> Pop3Client:
         """Connect, read the greeting, start TLS where the endpoint says so.
 
-        Temporary for a greeting that refuses; SetupTrouble where TLS is required and not to be had.
+        Temporary for a greeting that refuses, or is none of POP3; SetupTrouble where TLS is required and not to be had.
         """
         client = cls(await Stream.open(endpoint, tls, deadline=deadline))
         finished = False
         try:
             line = await client.stream.read_line(REPLY_LIMIT)
             greeting = _parse_reply(line)
-            if greeting is None or not greeting.ok:
-                raise Temporary(f"{endpoint}: greeting: {clean_reason(line)}", code=greeting.code if greeting else "")
+            if greeting is None:
+                raise ProtocolTrouble(f"{endpoint}: the greeting is not POP3: {clean_reason(line)}")
+            if not greeting.ok:
+                raise Temporary(f"{endpoint}: greeting: {clean_reason(line)}", code=greeting.code)
             client.greeting = greeting.text
             stamp = re.search(rb"<[^<>\s]+>", line)
             client._stamp = stamp.group() if stamp else b""

@@ -116,6 +116,9 @@ async def test_what_speaks_something_else_is_76_and_named(world: World, tmp_path
         end = await world.move(tmp_path, source=f"127.0.0.1:{port}")
         assert (end.code, end.output) == (76, "")
         assert f"imap://127.0.0.1:{port}" in end.errors
+    end = await move("move_pop", tmp_path, world.source, "ann@old.test", "old ann", "127.0.0.1", "ann")
+    assert (end.code, end.output) == (76, "")
+    assert f"pop3://{world.source}: the greeting is not POP3" in end.errors
     assert world.old.log_in_attempts.total() == 0
 
 
@@ -155,12 +158,51 @@ async def test_the_same_account_twice_is_65(world: World, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--delete"], ["a", "b", "c", "d", "e"], ["--oldPasswordFile", "/nonexistent", "a", "b", "*", "d", "e", "f"]],
+    [
+        [],
+        ["--delete"],
+        ["a", "b\nc", "d", "e", "f", "g"],
+        ["a", "b", "c", "d", "e"],
+        ["--oldPasswordFile", "/nonexistent", "a", "b", "*", "d", "e", "f"],
+    ],
 )
 async def test_a_call_that_cannot_be_meant_is_64_with_the_usage(tmp_path: Path, arguments: list[str]) -> None:
     end = await move("move_imap", tmp_path, *arguments)
     assert (end.code, end.output) == (64, "")
     assert "usage: MoveIMAPMail" in end.errors
+
+
+async def test_flags_may_hold_bytes_that_are_no_utf8(world: World, tmp_path: Path) -> None:
+    """What an old script in Latin-1 passes on: taken as the bytes it is, and never a traceback."""
+    world.old.admin = (b"siteadmin", b"site admin")
+    names = (world.target, "ann", "new ann")
+    as_admin = (world.source, "siteadmin", "site admin", *names)
+    end = await move("move_imap", tmp_path, "--proxyAuth", b"caf\xe9", *as_admin)
+    assert (end.code, "PROXYAUTH refused" in end.errors) == (77, True)
+    world.user.login = b"caf\xe9"
+    end = await move("move_imap", tmp_path, "--proxyAuth", b"caf\xe9", "--target", b"\xe9/", *as_admin)
+    assert (end.code, end.errors) == (0, "")
+    (box,) = [box for box in world.account.store if box.messages]
+    assert [message.data for message in box.messages] == LETTERS
+    end = await move(
+        "move_imap",
+        tmp_path,
+        "--source",
+        b"\xe9/",
+        "--skipMailbox",
+        b"\xe9",
+        world.source,
+        b"caf\xe9",
+        "old ann",
+        *names,
+    )
+    assert (end.code, end.errors) == (0, "")
+
+
+async def test_a_list_that_is_refused_says_where(world: World, tmp_path: Path) -> None:
+    end = await world.move(tmp_path, "--target", "~nobody/")
+    assert (end.code, world.arrived) == (1, [])
+    assert f"imap://{world.target} below '~nobody/': LIST: NO access to this account is denied" in end.errors
 
 
 async def test_marks_that_cannot_be_kept_are_73(world: World, tmp_path: Path) -> None:

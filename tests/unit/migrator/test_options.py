@@ -99,6 +99,8 @@ def test_the_time_out_of_a_program_is_the_guides_and_a_workers_is_longer() -> No
         (["--renameMailbox", "a"], "needs 2 values"),
         (["--renameMailbox", "a", ""], "empty"),
         (["--renameMailbox", "a", "b", "--renameMailbox", "a", "c"], "twice"),
+        (["--proxyAuth", ""], "not empty"),
+        (["--list", ""], "not empty"),
         (["--oldCLI", "imap://old"], "cli address is needed"),
         (["--fixLongLines", "many"], "number of bytes"),
         (["--filter", "since", "01-Feb-2009"], "before or after"),
