@@ -287,7 +287,7 @@ async def world_with_admin(tmp_path: Path, password: bytes) -> AsyncIterator[tup
     (tmp_path / "admin.password").chmod(0o600)
     settings = {"admin_login": '"boss"', "admin_password_file": f'"{tmp_path}/admin.password"'}
     async with world(domains=[DomainPlan("one.test", settings=settings)]) as (sandbox, ledger):
-        sandbox.old._admin = (b"boss", b"boss secret")
+        sandbox.old.admin = (b"boss", b"boss secret")
         yield sandbox, ledger
 
 
