@@ -23,7 +23,7 @@ from migrator.seal import Opener
 from migrator.settings import DomainSettings, Settings
 from migrator.window import WindowClosed
 from wire.endpoint import Endpoint, parse_endpoint
-from wire.outcome import Permanent, Temporary
+from wire.outcome import Permanent, Temporary, Throttled
 from wire.secret import Secret
 
 ADOPTION_TIMEOUT: Final = 30.0  # seconds for the CLI in a worker, which nobody waits for
@@ -98,6 +98,8 @@ class JobRunner:
             return Outcome(Ending.POSTPONE, str(closed), pause=closed.pause)
         except SourceRefused as refusal:
             return Outcome(Ending.WAIT, str(refusal))
+        except Throttled as trouble:
+            return Outcome(Ending.POSTPONE, str(trouble), pause=trouble.pause)
         except Temporary as trouble:
             return Outcome(Ending.POSTPONE, str(trouble))
         except Permanent as trouble:

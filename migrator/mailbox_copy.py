@@ -26,7 +26,7 @@ from migrator.rewrite import break_lines
 from migrator.session import Session
 from wire.imap.results import Appended, Selected, Summary
 from wire.imap.transfer import Body
-from wire.outcome import MailboxUnavailable, MessageRefused, Permanent, Temporary
+from wire.outcome import MailboxUnavailable, MessageRefused, Permanent, Temporary, Throttled
 
 BATCH_MESSAGES: Final = 200  # one commit before, one after: the fsync is shared well enough
 BATCH_OCTETS: Final = 2 << 20  # what a crash leaves in doubt, and has fetched again from both sides to settle it
@@ -254,7 +254,7 @@ class MailboxCopy:
                 if uid in batch.refused and first != batch.refused[uid]:
                     batch.refused[uid] += f" (first: {first})"
         except (Temporary, MailboxUnavailable) as trouble:
-            if isinstance(trouble, Temporary) and not trouble.code:
+            if isinstance(trouble, Temporary) and not trouble.code and not isinstance(trouble, Throttled):
                 self._suspect(batch)
             await self._record_what_is_sure(marks, batch)
             raise

@@ -29,12 +29,13 @@ from migrator.window import WindowClosed
 from wire.imap.client import ImapClient
 from wire.imap.names import encode_mailbox
 from wire.imap.results import Listed
-from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary
+from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary, Throttled
 
 _TRIES: Final = 4  # connections made one after the other without a message copied, once the copying has begun
 _MOST_TRIES: Final = 20  # and in one run: then it is the caller's turn to wait
 _STOPS: Final = frozenset({"OVERQUOTA", "LIMIT", "THROTTLED"})  # said of one mailbox, true of all
 _REST: Final = 1.0  # seconds before that: a server that has just hung up wants to be left alone
+_LONG_REST, _LONGEST_REST = 30.0, 300.0  # after it said that it is asked too much; Microsoft 365 asks for five minutes
 
 BeforeCopy = Callable[[InboxIdentity], Awaitable[None]]
 
@@ -119,13 +120,22 @@ class _Run:
                 before, done = done, max(done, self._dealt_with())
                 if done > before:
                     attempt = 1
-                if trouble.code or attempt == _TRIES or number == _MOST_TRIES:
+                rest = self._rest_after(trouble, attempt)
+                if rest is None or attempt == _TRIES or number == _MOST_TRIES:
                     raise CopyInterrupted(trouble, self.report) from trouble
                 self._around.checkpoint("connection lost")
-                await self._around.sleep(_REST * attempt)
+                await self._around.sleep(rest)
                 continue
             _carry_over(earlier, self.report)
             return self.report
+
+    def _rest_after(self, trouble: Temporary, attempt: int) -> float | None:
+        """Seconds to leave the servers alone before going on; None to let the caller decide when."""
+        if isinstance(trouble, Throttled) and self._around.patient:
+            rest = max(trouble.pause, min(_LONG_REST * 2.0 ** (attempt - 1), _LONGEST_REST))
+            self._around.say(f"{trouble.text}: waiting {rest:.0f} seconds")
+            return rest
+        return None if trouble.code or isinstance(trouble, Throttled) else _REST * attempt
 
     def _dealt_with(self) -> int:
         """Messages that are copied, and those that this run goes on without."""
@@ -188,7 +198,7 @@ class _Run:
                 box.held = str(trouble)
             except Temporary as trouble:
                 box.postponed = str(trouble)
-                if trouble.code in _STOPS or not await _both_alive(session):
+                if isinstance(trouble, Throttled) or trouble.code in _STOPS or not await _both_alive(session):
                     raise
 
     async def _copy_acl(self, session: Session, pair: Pair, box: MailboxReport) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from migrator.window import WindowClosed
-from wire.outcome import Permanent, Refused, Temporary
+from wire.outcome import Permanent, Refused, Temporary, Throttled
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class CopyInterrupted(Temporary):
     def __init__(self, cause: Temporary, report: Report) -> None:
         super().__init__(cause.text, code=cause.code, scope=cause.scope)
         self.report = report
-        self.pause = cause.pause if isinstance(cause, WindowClosed) else 0.0  # seconds before it is worth a try
+        self.pause = cause.pause if isinstance(cause, (WindowClosed, Throttled)) else 0.0  # before it is worth a try
 
 
 class SourceRefused(Refused):

@@ -74,6 +74,14 @@ class Temporary(Trouble):
     """May go well another time: connection, time-out, capacity, a server in trouble."""
 
 
+class Throttled(Temporary):
+    """The server wants to be left alone for a while, whatever it is asked for; `pause` seconds, where it says so."""
+
+    def __init__(self, text: str | bytes, *, code: str = "", scope: Scope | None = None, pause: float = 0.0) -> None:
+        super().__init__(text, code=code, scope=scope)
+        self.pause = pause
+
+
 class Unreachable(Temporary):
     """No connection came about: nothing was said yet, so that another attempt costs neither side anything."""
 

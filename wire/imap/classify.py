@@ -20,6 +20,7 @@ from wire.outcome import (
     Scope,
     SetupTrouble,
     Temporary,
+    Throttled,
     Trouble,
     Verdict,
     clean_reason,
@@ -49,10 +50,37 @@ _BUSY: Final = re.compile(
       | exceeded | out\sof\s(?:memory|resources|disk) | no\sspace
       | (?:cannot|can't|could\snot|unable\sto|failed\sto)\s(?:connect|contact|reach|open|access)
       | connection\s(?:refused|lost|failed|to)
-      | not\sconnected | read-only
+      | not\sconnected | read-only | over\s?quota
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+# Sentences by which a server says that it is asked too much, with a code or without. "Too many" alone would not do:
+# one message may have too many identical ones beside it.
+_THROTTLED: Final = re.compile(
+    r"""throttl | back[\s-]?off | slow\sdown | bandwidth | \brate[\s-]limit | \brate\sexceeded
+      | (?:too\smany|maximum\snumber\sof|maximum|max)\s(?:(?:simultaneous|concurrent|open|active|imap|client|of)\s)*
+        (?:connections|sessions|logins|requests|commands|operations)
+      | \b(?:connections?|sessions?|requests?|commands?)\s(?:rate\s)?(?:limits?|quota)\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_PAUSE: Final = re.compile(
+    r"(?:back[\s-]?off|again|retry|wait|after|\bin\b)\D{0,30}(\d{1,9})\s?(m(?:illi)?s(?:ec\w*)?|s(?:ec\w*)?|m(?:in\w*)?)\b",
+    re.IGNORECASE,
+)
+_LONGEST_PAUSE: Final = 3600.0  # seconds of a server's wish that are granted at once
+# Sentences about one message that sound like the server's state ("exceeded", "limit").
+_OF_A_MESSAGE: Final = re.compile(
+    r"""\b(?:message|mail|e-?mail|literal|line|header|attachment)\b.{0,60}
+          \b(?:too\s(?:big|large|long)|larger|exceed\w*|limit|maximum)\b
+      | \b(?:too\s(?:big|large|long)|maximum|max|limit\w*|exceed\w*)\b.{0,60}
+          \b(?:message|mail|e-?mail|literal|line|header|attachment)\b
+      | \bidentical\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_OF_THE_STORE: Final = re.compile(r"quota|storage|\bspace\b|\bdisk\b|mailbox|account|folder", re.IGNORECASE)
+_TEXT_DECIDES: Final = frozenset({"", "ALERT", "NOTICE", "PARSE"})  # and codes of their own ("X-...")
 _NO_TLS: Final = re.compile(
     r"plain-?\s?text|clear-?\s?text|login (?:is )?disabled|\bssl\b|\b(?:start)?tls\b|encrypt", re.IGNORECASE
 )
@@ -114,11 +142,34 @@ def classify_failure(status: bytes, code: str, text: bytes | str, *, what: str, 
     """
     sentence = clean_reason(text)
     said = f"{what}: {status.decode('ascii', 'replace')} {sentence}".rstrip()
-    if code in _TEMPORARY_CODES or (not code and means_busy(_without(sentence, about))):
+    heard = _without(sentence, about)
+    open_to_text = code in _TEXT_DECIDES or code.startswith("X")
+    if code == "THROTTLED" or ((open_to_text or code in _TEMPORARY_CODES) and _THROTTLED.search(heard)):
+        return Throttled(said, code=code, pause=_read_pause(heard))
+    if code in _TEMPORARY_CODES or (open_to_text and means_busy(heard)):
         return Temporary(said, code=code)
     if code in _SETUP_CODES:
         return SetupTrouble(said, code=code)
     return Permanent(said, code=code, scope=Scope.USER)
+
+
+def classify_bye(code: str, text: bytes | str) -> Temporary:
+    """The exception for an untagged BYE: the server goes away, or wants to be left alone."""
+    sentence = clean_reason(text)
+    said = f"the server says BYE: {sentence}"
+    if code == "THROTTLED" or _THROTTLED.search(sentence):
+        return Throttled(said, code=code, pause=_read_pause(sentence))
+    return Temporary(said, code=code)
+
+
+def _read_pause(sentence: str) -> float:
+    """Seconds that a server asks for; 0.0 where it does not say."""
+    found = _PAUSE.search(sentence)
+    if found is None:
+        return 0.0
+    unit = found[2].lower()
+    seconds = int(found[1]) * (0.001 if unit.startswith(("ms", "milli")) else 60.0 if unit.startswith("m") else 1.0)
+    return min(seconds, _LONGEST_PAUSE)
 
 
 def _without(sentence: str, name: bytes) -> str:
@@ -138,10 +189,18 @@ def classify_mailbox_failure(
 
 
 def classify_append_failure(status: bytes, code: str, text: bytes | str, *, what: str) -> Trouble:
-    """The exception for a NO or BAD to APPEND: TRYCREATE and the like speak of the mailbox, the rest of the message."""
+    """The exception for a NO or BAD to APPEND: TRYCREATE and the like speak of the mailbox, the rest of the message.
+
+    [LIMIT] is either: Dovecot says it of a message that is too big, others of too many connections.
+    """
     trouble = classify_failure(status, code, text, what=what)
-    if isinstance(trouble, (Temporary, SetupTrouble)):
+    of_message = (code == "LIMIT" or code in _TEXT_DECIDES) and _is_of_a_message(trouble.text)
+    if isinstance(trouble, (Throttled, SetupTrouble)) or (isinstance(trouble, Temporary) and not of_message):
         return trouble
     if code in {"TRYCREATE", "NONEXISTENT", "NOPERM"}:
         return MailboxUnavailable(trouble.text, code=code)
     return MessageRefused(trouble.text, code=code)
+
+
+def _is_of_a_message(sentence: str) -> bool:
+    return _OF_A_MESSAGE.search(sentence) is not None and _OF_THE_STORE.search(sentence) is None

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from wire.imap.classify import classify_bye
 from wire.imap.encoder import Arg, encode_command
 from wire.imap.parser import Assembler, Continuation, Response, Status, Untagged, check_literal
-from wire.outcome import ProtocolTrouble, Temporary
+from wire.outcome import ProtocolTrouble
 from wire.stream import Stream
 
 GREETING_LINE_LIMIT: Final = 65536  # before login: no list, no message, only capabilities
@@ -143,7 +144,7 @@ class Dialogue:
         """Temporary for an untagged BYE (RFC 3501 7.1.5), and for a greeting that comes twice."""
         if response.status == b"BYE":
             self.stream.abort()
-            raise Temporary(b"the server says BYE: " + response.text, code=response.code)
+            raise classify_bye(response.code, response.text)
         if response.status == b"PREAUTH":
             raise self.broken("PREAUTH in the middle of a dialogue")
 

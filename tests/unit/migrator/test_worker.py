@@ -18,7 +18,7 @@ from migrator.model import Phase
 from migrator.report import CopyInterrupted, Report
 from migrator.window import Window, WindowClosed
 from migrator.worker import CopyWorker, limits_of, pause_before
-from wire.outcome import Permanent, SetupTrouble, Temporary
+from wire.outcome import Permanent, SetupTrouble, Temporary, Throttled
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,21 @@ async def test_outside_its_window_a_copy_rests_until_the_window_opens(midway: bo
         job = await ledger.job(user)
         assert job.phase is Phase.PENDING
         assert job.not_before >= before + 40_000, "longer than any pause after trouble"
+
+
+@pytest.mark.parametrize("midway", [False, True])
+async def test_a_server_is_left_alone_for_as_long_as_it_asks(midway: bool) -> None:
+    throttled = Throttled("Request is throttled", pause=3000.0)
+    trouble = CopyInterrupted(throttled, Report("old", "new")) if midway else throttled
+    async with world() as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        scripted(ledger, lambda _n: trouble)
+        before = time.time()
+        await ledger.work()
+        job = await ledger.job(user)
+        assert job.phase is Phase.PENDING
+        assert job.not_before >= before + 3000
 
 
 async def test_a_bug_holds_the_job_after_three_and_never_the_worker(log: list[dict[str, object]]) -> None:

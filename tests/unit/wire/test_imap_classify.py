@@ -168,7 +168,7 @@ def test_a_password_that_cannot_be_sent_is_wrong() -> None:
         (b"NO", "UNAVAILABLE", "down", Temporary),
         (b"NO", "INUSE", "locked", Temporary),
         (b"NO", "OVERQUOTA", "full", Temporary),
-        (b"NO", "LIMIT", "slow down", Temporary),
+        (b"NO", "LIMIT", "that much", Temporary),
         (b"NO", "", "Mailbox is locked, try again later", Temporary),
         (b"NO", "PRIVACYREQUIRED", "TLS first", SetupTrouble),
         (b"NO", "NOPERM", "no", Permanent),
