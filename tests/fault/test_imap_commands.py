@@ -273,3 +273,22 @@ async def test_command_failures() -> None:
         with pytest.raises(Unsendable):
             await client.command(b"UID FETCH", b"1\r\nx DELETE INBOX")
         await client.noop()
+
+
+NETEASE = b"TAG NO SELECT Unsafe Login. Please contact kefu@188.com for help\r\n"
+
+
+async def test_a_server_that_wants_to_know_the_client() -> None:
+    """NetEase opens no mailbox before ID: it is said then, once, and the command repeated."""
+    opened = b"* 0 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\nTAG OK\r\n"
+    steps = [Step(b"EXAMINE", NETEASE), Step(b'ID ("name"', b"* ID NIL\r\nTAG OK\r\n"), Step(b"EXAMINE", opened)]
+    async with logged_in(FULL, *steps) as (client, _):
+        assert (await client.examine(b"INBOX")).uidvalidity == 1
+
+
+async def test_a_server_that_is_not_content_with_id() -> None:
+    steps = [Step(b"EXAMINE", NETEASE), Step(b"ID", b"TAG OK\r\n"), *[Step(b"EXAMINE", NETEASE)] * 2]
+    async with logged_in(FULL, *steps) as (client, _):
+        for _ in range(2):
+            with pytest.raises(MailboxUnavailable, match="Unsafe Login"):
+                await client.examine(b"INBOX")

@@ -40,6 +40,7 @@ from wire.stream import Stream
 _EXISTS: Final = re.compile(r"already exists|mailbox exists", re.IGNORECASE)  # servers before RFC 5530 have no code
 
 _WHOLE_HEADER: Final = b"(UID RFC822.HEADER)"
+_WANTS_ID: Final = re.compile(r"unsafe login", re.IGNORECASE)  # NetEase (163.com, 126.com): no mailbox before ID
 
 
 def _plain_response(login: bytes, password: Secret, authzid: bytes) -> bytes:
@@ -53,6 +54,7 @@ class ImapClient:
         self._dialogue = Dialogue(stream, tag_prefix=tag_prefix)
         self.stream = stream
         self.preauth = False
+        self._identified = False
         self.greeting = ""
 
     @property
@@ -238,6 +240,7 @@ class ImapClient:
 
     async def identify(self, fields: Mapping[str, str]) -> None:
         """ID (RFC 2971), where offered; never fails for what the server thinks of it."""
+        self._identified = True
         if "ID" not in self.capabilities:
             return
         pairs = b" ".join(quote(text.encode()) for pair in fields.items() for text in pair)
@@ -317,6 +320,9 @@ class ImapClient:
 
     async def _mailbox_command(self, name: bytes, mailbox: bytes, *args: Arg) -> Completed:
         reply = await self._dialogue.run(name, (Text(mailbox), *args))
+        if reply.status == b"NO" and _WANTS_ID.search(reply.text) and not self._identified:
+            await self.identify({"name": "extauth"})
+            reply = await self._dialogue.run(name, (Text(mailbox), *args))
         self._check_mailbox(reply, name, mailbox)
         return reply
 
