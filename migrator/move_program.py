@@ -14,7 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final
@@ -47,6 +47,7 @@ class UsageTrouble(Exception):
 
 def run_program(name: str, usage: str, arguments: Sequence[str], work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run a program to its exit code. Every end is one line on stderr, but for a bug, which brings its traceback."""
+    _keep_standard_descriptors()
     if list(arguments) == ["--help"]:
         print_line(usage)
         return DONE
@@ -64,6 +65,21 @@ def run_program(name: str, usage: str, arguments: Sequence[str], work: Callable[
     except Exception:  # noqa: BLE001 - the outermost scope: a bug has its own exit code, and its traceback
         traceback.print_exc()
         return OUR_FAULT
+
+
+def _keep_standard_descriptors() -> None:
+    """Started without stdin, stdout or stderr, no file of ours may take its place and get the output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - it stays open in place of stdin
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the same
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the same
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
@@ -155,7 +171,11 @@ def moves_path() -> Path:
 
 async def with_marks(work: Callable[[Store], Awaitable[int]]) -> int:
     """Run `work` with the database of marks; CANNOT_WRITE if it cannot be opened for writing."""
-    path = moves_path()
+    try:
+        path = moves_path()
+    except RuntimeError:  # a user id without an entry and without $HOME, as containers give them
+        _complain("there is no home directory: name a file for what is copied in $EXTAUTH_MOVES")
+        return CANNOT_WRITE
     store = Store(path, create_directory=True)
     try:
         try:
@@ -239,13 +259,20 @@ def _counts(report: Report) -> str:
 
 
 def print_line(text: str) -> None:
-    """One line on stdout, at once; a reader that has gone away is no reason to stop a copy."""
+    """One line on stdout, at once, in its own encoding.
+
+    A reader that has gone away, or a full disk below stdout, is no reason to stop a copy.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _complain(f"stdout cannot be written: {error.strerror}; the copy goes on")
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open in place of stdout
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    with suppress(OSError):  # nobody is left to hear it
+        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode() + "\n")

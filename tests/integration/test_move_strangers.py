@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from extauth.sandbox.communigate import CommuniGate
 from extauth.sandbox.old_server import OldServer, OldUser
+from migrator.move_imap import main
 from tests.servers.certificates import Certificates
 from tests.servers.corpus import mixed
 from tests.servers.dovecot import Dovecot
@@ -52,10 +54,10 @@ class World:
         return [message.data for message in self.account.store.inbox.messages]
 
     async def move(
-        self, path: Path, *flags: str, old: str | bytes = "old ann", new: str | bytes = "new ann", **places: str
+        self, path: Path, *flags: str, old: str | bytes = "old ann", new: str | bytes = "new ann", **more: str
     ) -> End:
-        source, target = places.get("source", self.source), places.get("target", self.target)
-        return await move("move_imap", path, *flags, source, "ann@old.test", old, target, "ann", new)
+        source, target = more.pop("source", self.source), more.pop("target", self.target)
+        return await move("move_imap", path, *flags, source, "ann@old.test", old, target, "ann", new, **more)
 
 
 @pytest.fixture
@@ -229,3 +231,32 @@ async def test_certificates(dovecot: Dovecot, certificates: Certificates, world:
         assert (end.code, end.errors) == (0, "")
     end = await world.move(tmp_path, source=f"imap+starttls://{world.source}")
     assert (end.code, world.old.log_in_attempts.total()) == (78, 0)
+
+
+@pytest.mark.parametrize("redirect", [">&-", "<&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", "2>/dev/full"])
+async def test_output_that_cannot_be_written_stops_no_copy(world: World, tmp_path: Path, redirect: str) -> None:
+    """Nor does a file of the program's own ever take the place of a descriptor that was closed."""
+    end = await world.move(tmp_path, "--verbose", redirect=redirect)
+    assert (end.code, world.arrived) == (0, LETTERS)
+    assert ("No space left" in end.errors) == (redirect == ">/dev/full")
+    assert (tmp_path / "moves.db").read_bytes().startswith(b"SQLite format 3")
+    assert b"INBOX ->" not in (tmp_path / "moves.db").read_bytes()
+
+
+async def test_names_that_stdout_cannot_show_are_escaped(world: World, tmp_path: Path) -> None:
+    world.user.store.create(b"&ZeVnLIqe-").add(LETTERS[0])
+    end = await world.move(tmp_path, "--verbose", PYTHONIOENCODING="latin-1")
+    assert (end.code, end.errors) == (0, "")
+    assert "\\u65e5\\u672c\\u8a9e: 1 of 1 messages" in end.output
+
+
+async def test_without_a_home_directory_the_marks_have_no_place(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A user id without an entry, as containers give them; there is no other way to have one here."""
+    for name in ("EXTAUTH_MOVES", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+    code = await asyncio.to_thread(main, [world.source, "ann@old.test", "old ann", world.target, "ann", "new ann"])
+    assert (code, world.arrived) == (73, [])
+    assert "$EXTAUTH_MOVES" in capsys.readouterr().err

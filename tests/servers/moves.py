@@ -21,10 +21,16 @@ class End:
     errors: str
 
 
-async def move(program: str, directory: Path, *arguments: str | bytes, stdin: bytes = b"", **environment: str) -> End:
-    """Run `move_imap`, `move_pop` or `move_accounts` to its end; its marks lie in `directory`."""
+async def move(
+    program: str, directory: Path, *arguments: str | bytes, stdin: bytes = b"", redirect: str = "", **environment: str
+) -> End:
+    """Run `move_imap`, `move_pop` or `move_accounts` to its end; its marks lie in `directory`.
+
+    `redirect` is put behind the call as in a shell.
+    """
+    shell = ["sh", "-c", f'exec "$@" {redirect}', "sh"] if redirect else []
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", f"migrator.{program}", *arguments,
+        *shell, sys.executable, "-m", f"migrator.{program}", *arguments,
         env={**os.environ, "EXTAUTH_MOVES": str(directory / "moves.db"), "PYTHONPATH": str(_ROOT), **environment},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
