@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from migrator.access import Access
-from migrator.acls import copy_acl
+from migrator.acls import copy_acl, owners_of
 from migrator.classes import copy_classes
 from migrator.identity import identify, refuse_same_login
 from migrator.mailbox_copy import MOST_BREAKS, MailboxCopy
@@ -202,8 +202,7 @@ class _Run:
                     raise
 
     async def _copy_acl(self, session: Session, pair: Pair, box: MailboxReport) -> None:
-        access = session.source_access
-        owners = frozenset(login.lower() for login in (access.login, access.authzid, access.proxy) if login)
+        owners = owners_of(session.source_access)
         there = session.renamed.get(pair.target, pair.target)
         for text in await copy_acl(session.source, session.target, (pair.source, there), owners):
             box.note(text)

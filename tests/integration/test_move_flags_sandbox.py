@@ -232,6 +232,25 @@ async def test_without_the_flag_an_ancient_servers_messages_are_refused_and_stay
     assert "unknown fetch item" in end.errors
 
 
+# Access lists ---------------------------------------------------------------------------------------------------------
+
+
+async def test_access_lists_go_with_the_mailboxes_but_for_those_of_the_owner(
+    other: CommuniGate, new: CommuniGate, tmp_path: Path
+) -> None:
+    """The owner's name at the old server may be another person's at the new one."""
+    new.directory.create_account("bob", {"Password": "new bob"})
+    box = other.directory.account("ann").store.create(b"Team")
+    box.acl = {"anyone": "lr", "-eve": "lrs", "ann": "lrswip", "carl@company.test": "lrs"}
+    flags = ("--source", "~ann/", "--target", "~bob/")
+    assert (await between(other, new, tmp_path, "--noACL", *flags)).code == 0
+    copied = new.directory.account("bob").store.get(b"Team")
+    assert copied.acl == {}
+    end = await between(other, new, tmp_path, *flags)
+    assert (end.code, end.errors) == (0, "")
+    assert copied.acl == {"anyone": "lr", "-eve": "lrs", "carl@company.test": "lrs"}
+
+
 # --delete -------------------------------------------------------------------------------------------------------------
 
 
