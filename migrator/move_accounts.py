@@ -9,75 +9,75 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from migrator.access import Access
+from migrator.account_list import BadFile, Row, read_accounts
+from migrator.account_results import DONE, ResultsFile, RowResult, count_line
 from migrator.ledger.store import Store
 from migrator.move_imap import move_imap
 from migrator.move_pop import Target, is_imap, move_pop
 from migrator.move_program import (
     BAD_DATA,
-    DONE,
+    CANNOT_WRITE,
+    INTERRUPTED,
     NEEDS_A_PERSON,
     TRY_LATER,
     UsageTrouble,
     exit_code,
-    print_line,
+    print_json,
     read_flags,
     read_server,
     run_program,
-    summary,
     tls_of,
     with_marks,
 )
 from migrator.options import CopyOptions
 from migrator.pop_submit import Submission
+from migrator.preview import Preview
+from migrator.proof import summary
 from migrator.report import CopyInterrupted, Report
+from migrator.screen import Screen, complain
 from wire.endpoint import Endpoint
 from wire.outcome import Temporary, Trouble
-from wire.secret import Secret
 
 USAGE_TEXT: Final = (
-    "usage: MoveAccounts [--POP | --IMAP] [--jobs N] file sourceServer targetServer [supplementary parameters]\n"
+    "usage: MoveAccounts [--POP | --IMAP] [--jobs N] [--report FILE] [--resume]\n"
+    "  file sourceServer targetServer [supplementary parameters]\n"
     "file: tab-delimited; the first line has the field names: Name, Password, and perhaps NewName, NewPassword\n"
-    "supplementary parameters: the flags of MovePOPMail (--POP, the default) or MoveIMAPMail (--IMAP)"
+    "supplementary parameters: the flags of MovePOPMail (--POP, the default) or MoveIMAPMail (--IMAP)\n"
+    "--jobs N: accounts at a time, 4 if not given\n"
+    "--report FILE: a line for each account, tab-delimited; file.report if not given\n"
+    "--resume: accounts that the report says are done are not looked at again"
 )
 _JOBS: Final = 4
 _MOST_JOBS: Final = 100  # each has two connections and its buffers
-
-
-class BadFile(Exception):
-    """The file cannot be used at all."""
+_OK: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One account of the file. `trouble` says why it cannot be used; the rest is empty then."""
+class _Wanted:
+    """The flags before the file."""
 
-    line: int
-    name: bytes = b""
-    password: Secret = field(default_factory=lambda: Secret(b""))
-    new_name: bytes = b""
-    new_password: Secret = field(default_factory=lambda: Secret(b""))
-    trouble: str = ""
-
-    @property
-    def label(self) -> str:
-        """For the result line: never the password."""
-        return (self.name or b"line %d" % self.line).decode("utf-8", "backslashreplace")
+    imap: bool = False
+    jobs: int = _JOBS
+    report: str = ""
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    """What is the same for every account."""
+
     imap: bool
     source: Endpoint
     target: Endpoint
     options: CopyOptions
-    store: Store
+    store: Store | None
+    screen: Screen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,33 +87,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _move(arguments: Sequence[str]) -> int:
-    imap, jobs, rest = _own_flags(arguments)
+    wanted, rest = _own_flags(arguments)
     if len(rest) < 3:
         raise UsageTrouble("a file and two servers are needed")
     file, source, target, *supplementary = rest
-    options, stray = read_flags(supplementary, pop=not imap)
+    options, stray = read_flags(supplementary, pop=not wanted.imap)
     if stray:
         raise UsageTrouble(f"{stray[0]!r} is not a parameter")
-    if options.old_password_file or options.new_password_file:
-        raise UsageTrouble("the passwords are those of the file: password files are not for MoveAccounts")
-    old = read_server(source, "imap" if imap else "pop3")
-    new = read_server(target, "imap" if imap or is_imap(target) else "smtp")
+    _refuse_flags_for_one(options)
+    old = read_server(source, "imap" if wanted.imap else "pop3")
+    new = read_server(target, "imap" if wanted.imap or is_imap(target) else "smtp")
     try:
         rows = read_accounts(Path(file))
     except BadFile as error:
-        sys.stderr.write(f"MoveAccounts: {file}: {error}\n")
+        complain(f"MoveAccounts: {file}: {error}")
         return BAD_DATA
+    results = ResultsFile(Path(wanted.report or f"{file}.report"), f"{old} -> {new}")
 
-    async def work(store: Store) -> int:
-        return await _move_all(rows, _Task(imap, old, new, options, store), jobs)
+    async def work(store: Store | None) -> int:
+        task = _Task(wanted.imap, old, new, options, store, Screen.of(options))
+        return await _Accounts(rows, task, results).move(wanted.jobs, resume=wanted.resume)
 
-    return await with_marks(work)
+    try:
+        return await with_marks(options, work)
+    except OSError as error:
+        complain(f"MoveAccounts: the report {error.filename or ''} cannot be used: {error.strerror or error}")
+        return CANNOT_WRITE
 
 
-def _own_flags(arguments: Sequence[str]) -> tuple[bool, int, list[str]]:
-    """--POP or --IMAP, --jobs, and what follows."""
+def _refuse_flags_for_one(options: CopyOptions) -> None:
+    """UsageTrouble for what makes no sense with a file of accounts."""
+    if options.old_password_file or options.new_password_file:
+        raise UsageTrouble("the passwords are those of the file: password files are not for MoveAccounts")
+
+
+def _own_flags(arguments: Sequence[str]) -> tuple[_Wanted, list[str]]:
+    """The flags before the file, and what follows."""
     kinds: set[str] = set()
-    jobs = _JOBS
+    jobs, report, resume = _JOBS, "", False
     rest = list(arguments)
     while rest and rest[0].startswith("--"):
         flag = rest.pop(0)
@@ -123,92 +134,119 @@ def _own_flags(arguments: Sequence[str]) -> tuple[bool, int, list[str]]:
             jobs = int(rest.pop(0))
         elif flag == "--jobs":
             raise UsageTrouble(f"--jobs needs a number from 1 to {_MOST_JOBS}")
+        elif flag == "--report" and rest and rest[0]:
+            report = rest.pop(0)
+        elif flag == "--report":
+            raise UsageTrouble("--report needs the name of a file")
+        elif flag == "--resume":
+            resume = True
         else:
             raise UsageTrouble(f"{flag} cannot stand before the file")
     if len(kinds) > 1:
         raise UsageTrouble("--POP and --IMAP exclude each other")
-    return kinds == {"--IMAP"}, jobs, rest
+    return _Wanted(kinds == {"--IMAP"}, jobs, report, resume), rest
 
 
-def read_accounts(path: Path) -> list[Row]:
-    """The rows of a file. BadFile if it cannot be read or used."""
-    try:
-        return parse_accounts(path.read_bytes())
-    except OSError as error:
-        raise BadFile(error.strerror or str(error)) from None
+class _Accounts:
+    """One call of the program: the rows, and what became of them."""
+
+    def __init__(self, rows: Sequence[Row], task: _Task, file: ResultsFile) -> None:
+        self._rows = rows
+        self._task = task
+        self._file = file
+        self._results: list[RowResult] = []
+        self._running: dict[int, Row] = {}
+
+    async def move(self, jobs: int, *, resume: bool) -> int:
+        """Every account, `jobs` at a time; the exit code of the whole. The report is written however it ends."""
+        waiting = iter(self._resumed() if resume else self._rows)
+        if not self._task.options.dry_run:
+            self._file.write()  # where it cannot be written nothing begins
+        ended = False
+        try:
+            with self._task.screen as screen:
+                screen.count_accounts(len(self._rows) - len(self._results))
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(jobs):
+                        group.create_task(self._work_off(waiting))
+            ended = True
+        finally:
+            if not ended:
+                for row in (*self._running.values(), *waiting):
+                    self._note(RowResult(row, "interrupted", TRY_LATER, "interrupted", "the program was stopped"))
+            if not self._task.options.dry_run:
+                self._file.close()
+            self._say_end(self._code() if ended else INTERRUPTED)
+        return self._code()
+
+    def _resumed(self) -> list[Row]:
+        """The rows that an earlier run has not done; the others are results already."""
+        done = self._file.read()
+        left = []
+        for row in self._rows:
+            line = None if row.trouble else done.get((row.name, row.new_name))
+            if line is None:
+                left.append(row)
+            else:
+                self._file.keep((row.name, row.new_name), line)
+                self._results.append(RowResult(row, DONE, _OK, "done by an earlier run"))
+        return left
+
+    async def _work_off(self, waiting: Iterator[Row]) -> None:
+        for row in waiting:
+            self._running[row.line] = row
+            result = await _move_row(row, self._task)
+            del self._running[row.line]
+            self._note(result)
+            self._task.screen.account_done(_label(row))
+            if not self._task.options.json:
+                self._task.screen.show(f"{row.label}: {result.text}")
+
+    def _note(self, result: RowResult) -> None:
+        self._results.append(result)
+        if not self._task.options.dry_run:
+            self._file.note(result)
+
+    def _code(self) -> int:
+        codes = [result.code for result in self._results]
+        if any(code not in (_OK, TRY_LATER) for code in codes):
+            return NEEDS_A_PERSON
+        return TRY_LATER if TRY_LATER in codes else _OK
+
+    def _say_end(self, code: int) -> None:
+        if self._task.options.json:
+            accounts = [result.as_json() for result in sorted(self._results, key=lambda result: result.row.line)]
+            print_json({"accounts": accounts, "exit_code": code})
+        else:
+            self._task.screen.show(count_line(self._results, total=len(self._rows)))
 
 
-def parse_accounts(data: bytes) -> list[Row]:
-    """The rows of an account list; bytes stay as they are. BadFile without a header that names Name and Password."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    ending = b"\n" if b"\n" in data else b"\r"  # the extractors of old Macintosh servers write CR
-    lines = [line.removesuffix(b"\r") for line in data.split(ending)]
-    names = [name.strip().lower() for name in lines[0].split(b"\t")]
-    for needed in (b"name", b"password"):
-        if names.count(needed) != 1:
-            raise BadFile(f"the first line must name the field {needed.decode().title()} once")
-    rows = []
-    for number, line in enumerate(lines[1:], 2):
-        if line.strip():
-            rows.append(_parse_row(number, dict(zip(names, line.split(b"\t"), strict=False))))
-    seen = Counter((row.name, row.new_name) for row in rows if not row.trouble)
-    return [
-        Row(row.line, row.name, trouble="this account stands in the file more than once")
-        if not row.trouble and seen[row.name, row.new_name] > 1
-        else row
-        for row in rows
-    ]
-
-
-def _parse_row(line: int, fields: dict[bytes, bytes]) -> Row:
-    name, password = fields.get(b"name", b"").strip(), fields.get(b"password", b"")
-    if not name:
-        return Row(line, trouble="there is no name")
-    if not password:
-        return Row(line, name, trouble="there is no password")
-    new_name = fields.get(b"newname", b"").strip() or name
-    new_password = fields.get(b"newpassword", b"") or password
-    return Row(line, name, Secret(password), new_name, Secret(new_password))
-
-
-async def _move_all(rows: Sequence[Row], task: _Task, jobs: int) -> int:
-    """Every account, `jobs` at a time; the exit code of the whole."""
-    gate = asyncio.Semaphore(jobs)
-
-    async def one(row: Row) -> int:
-        async with gate:
-            code, text = await _move_row(row, task)
-            print_line(f"{row.label}: {text}")
-            return code
-
-    codes = await asyncio.gather(*(one(row) for row in rows))
-    done = sum(1 for code in codes if code == DONE)
-    print_line(f"{len(codes)} accounts: {done} done, {len(codes) - done} not")
-    if any(code not in (DONE, TRY_LATER) for code in codes):
-        return NEEDS_A_PERSON
-    return TRY_LATER if TRY_LATER in codes else DONE
-
-
-async def _move_row(row: Row, task: _Task) -> tuple[int, str]:
-    """One account: its exit code and its result line. Never raises but when cancelled."""
+async def _move_row(row: Row, task: _Task) -> RowResult:
+    """One account. Never raises but when cancelled."""
     if row.trouble:
-        return BAD_DATA, f"line {row.line} cannot be used: {row.trouble}"
+        return RowResult(row, "bad row", BAD_DATA, f"line {row.line} cannot be used: {row.trouble}", row.trouble)
     try:
-        report = await _copy(row, task)
+        end = await _copy(row, task)
     except CopyInterrupted as trouble:
-        return TRY_LATER, f"to be gone on with: {trouble} ({summary(trouble.report)})"
+        text = f"to be gone on with: {trouble} ({summary(trouble.report)})"
+        return RowResult(row, "later", TRY_LATER, text, str(trouble), trouble.report)
     except Temporary as trouble:
-        return TRY_LATER, f"to be tried again: {trouble}"
+        return RowResult(row, "later", TRY_LATER, f"to be tried again: {trouble}", str(trouble))
     except Trouble as trouble:
-        return exit_code(trouble), f"not copied: {trouble}"
+        return RowResult(row, "not copied", exit_code(trouble), f"not copied: {trouble}", str(trouble))
     except Exception as error:  # noqa: BLE001 - one account's bug must not end the others' copies
-        return NEEDS_A_PERSON, f"not copied, by a fault of this program: {type(error).__name__}: {error}"
-    problems = "; ".join(report.problems[:5] + report.postponed[:5])
-    return exit_code(report), summary(report) + (f" | {problems}" if problems else "")
+        reason = f"by a fault of this program: {type(error).__name__}: {error}"
+        return RowResult(row, "not copied", NEEDS_A_PERSON, f"not copied, {reason}", reason)
+    code = exit_code(end)
+    problems = "; ".join(end.problems[:5] + end.postponed[:5])
+    result = DONE if code == _OK else "later" if code == TRY_LATER else "problems"
+    if isinstance(end, Preview):
+        result = "planned"
+    return RowResult(row, result, code, summary(end) + (f" | {problems}" if problems else ""), problems, end)
 
 
-async def _copy(row: Row, task: _Task) -> Report:
-    tls, label = tls_of(task.options), f"{row.label}: "
+async def _copy(row: Row, task: _Task) -> Report | Preview:
+    tls, screen, label = tls_of(task.options), task.screen, _label(row)
     source = Access(task.source, row.name, row.password, tls)
     target: Target
     if task.target.protocol == "smtp":
@@ -217,8 +255,12 @@ async def _copy(row: Row, task: _Task) -> Report:
         target = Access(task.target, row.new_name, row.new_password, tls)
     if task.imap:
         assert isinstance(target, Access)
-        return await move_imap(source, target, task.options, task.store, label)
-    return await move_pop(source, target, task.options, task.store, label)
+        return await move_imap(source, target, task.options, task.store, screen=screen, label=label)
+    return await move_pop(source, target, task.options, task.store, screen=screen, label=label)
+
+
+def _label(row: Row) -> str:
+    return f"{row.label}: "
 
 
 if __name__ == "__main__":

@@ -13,21 +13,22 @@ from migrator.ledger.marks import LedgerMarks
 from migrator.ledger.store import Store
 from migrator.move_program import (
     UsageTrouble,
-    exit_code,
+    conclude,
     only_once,
     plain_form,
-    print_report,
     read_flags,
     read_passwords,
     read_server,
     run_program,
-    surroundings,
     tls_of,
     with_marks,
 )
 from migrator.mover import copy_account
 from migrator.options import CopyOptions
-from migrator.report import CopyInterrupted, Report
+from migrator.preview import Preview, preview_account
+from migrator.report import Report
+from migrator.screen import Screen
+from migrator.session import Surroundings
 
 USAGE_TEXT: Final = (
     "usage: MoveIMAPMail [flags] oldServer oldName oldPassword newServer newName newPassword\n"
@@ -35,7 +36,7 @@ USAGE_TEXT: Final = (
     "  --nosubscription --subscribed --fetchRFC822 --byOne --noACL --fixLongLines number --proxyAuth user\n"
     "  --copyMailboxClass --oldCLI server --newCLI server\n"
     '  --renameMailbox old new --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
-    "  --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --quarantine directory --compress\n"
+    "  --dry-run --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --quarantine directory --compress\n"
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"
     "servers: host, host:port, imap://host, imaps://host, imap+starttls://host"
@@ -59,23 +60,29 @@ async def _move(arguments: Sequence[str]) -> int:
     source = Access(read_server(old_server, "imap"), os.fsencode(old_name), old, tls_of(options))
     target = Access(read_server(new_server, "imap"), os.fsencode(new_name), new, tls_of(options))
 
-    async def work(store: Store) -> int:
-        try:
-            report = await move_imap(source, target, options, store)
-        except CopyInterrupted as trouble:
-            print_report(trouble.report, options)
-            raise
-        print_report(report, options)
-        return exit_code(report)
+    async def work(store: Store | None) -> int:
+        screen = Screen.of(options)
+        copying = move_imap(source, target, options, store, screen=screen)
+        return await conclude(screen, copying, options)
 
-    return await with_marks(work)
+    return await with_marks(options, work)
 
 
-async def move_imap(source: Access, target: Access, options: CopyOptions, store: Store, label: str = "") -> Report:
-    """Copy one account with the marks of the Move programs. Raises what `mover.copy_account` does."""
+async def move_imap(
+    source: Access, target: Access, options: CopyOptions, store: Store | None, *, screen: Screen, label: str = ""
+) -> Report | Preview:
+    """Copy one account with the marks of the Move programs, or say what would be copied.
+
+    Raises what `mover.copy_account` does. `store` may be missing for a dry run only.
+    """
     copy = copy_key(source, target, options)
+    marks = LedgerMarks(store, copy) if store else None
+    around = Surroundings(progress=screen.listener(label), patient=True, say=lambda text: screen.say(label + text))
+    if options.dry_run:
+        return await preview_account(source, target, options, marks, around)
+    assert marks is not None
     with only_once(copy):
-        return await copy_account(source, target, options, LedgerMarks(store, copy), surroundings(options, label))
+        return await copy_account(source, target, options, marks, around)
 
 
 def copy_key(source: Access, target: Access, options: CopyOptions) -> str:

@@ -18,25 +18,26 @@ from migrator.ledger.marks import LedgerUidls
 from migrator.ledger.store import Store
 from migrator.move_program import (
     UsageTrouble,
-    exit_code,
+    conclude,
     only_once,
     plain_form,
-    print_report,
     read_flags,
     read_passwords,
     read_server,
     run_program,
-    surroundings,
     tls_of,
     with_marks,
 )
 from migrator.options import CopyOptions
 from migrator.pop_submit import Submission, submit_account
-from migrator.report import CopyInterrupted, Report
+from migrator.preview import Preview, preview_maildrop
+from migrator.report import Report
+from migrator.screen import Screen
+from migrator.session import Surroundings
 
 USAGE_TEXT: Final = (
     "usage: MovePOPMail [flags] POPserver POPname POPpassword SMTPserver SMTPrecipient\n"
-    "flags: --verbose --json --delete --notimeout --oldPasswordFile file (then * stands for the password)\n"
+    "flags: --verbose --json --dry-run --delete --notimeout --oldPasswordFile file (then * stands for the password)\n"
     "  --limit-rate 2MiB/s --caFile file --noCertificateCheck --newPasswordFile file (with an imap:// target)\n"
     "servers: host, host:port, pop3://host, pop3s://host, smtp+starttls://host, imap://host and the like"
 )
@@ -66,16 +67,12 @@ async def _move(arguments: Sequence[str]) -> int:
     else:
         target = Submission(read_server(server, "smtp"), recipient, tls_of(options))
 
-    async def work(store: Store) -> int:
-        try:
-            report = await move_pop(source, target, options, store)
-        except CopyInterrupted as trouble:
-            print_report(trouble.report, options)
-            raise
-        print_report(report, options)
-        return exit_code(report)
+    async def work(store: Store | None) -> int:
+        screen = Screen.of(options)
+        copying = move_pop(source, target, options, store, screen=screen)
+        return await conclude(screen, copying, options)
 
-    return await with_marks(work)
+    return await with_marks(options, work)
 
 
 def is_imap(server: str) -> bool:
@@ -83,12 +80,21 @@ def is_imap(server: str) -> bool:
     return server.lower().startswith(("imap://", "imaps://", "imap+"))
 
 
-async def move_pop(source: Access, target: Target, options: CopyOptions, store: Store, label: str = "") -> Report:
-    """Copy one maildrop with the marks of the Move programs. Raises what `pop_submit` and `pop_mover` do."""
+async def move_pop(
+    source: Access, target: Target, options: CopyOptions, store: Store | None, *, screen: Screen, label: str = ""
+) -> Report | Preview:
+    """Copy one maildrop with the marks of the Move programs, or say what would be copied.
+
+    Raises what `pop_submit` and `pop_mover` do. `store` may be missing for a dry run only.
+    """
     old, new = (replace(end, endpoint=plain_form(end.endpoint)).label for end in (source, target))
     copy = f"{old} -> {new}"
+    marks = LedgerUidls(store, copy) if store else None
+    if options.dry_run:
+        return await preview_maildrop(source, target.label, options, marks)
+    assert marks is not None
+    around = Surroundings(progress=screen.listener(label), patient=True, say=lambda text: screen.say(label + text))
     with only_once(copy):
-        marks, around = LedgerUidls(store, copy), surroundings(options, label)
         if isinstance(target, Submission):
             return await submit_account(source, target, options, marks, around)
         return await pop_mover.copy_account(source, target, options, marks, around)

@@ -14,15 +14,17 @@ import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final
 
 from migrator.ledger.store import Store
 from migrator.options import GUIDE_TIMEOUT, CopyOptions, OptionTrouble, parse_options
-from migrator.report import CopyInterrupted, Progress, Report, SameMailbox, SourceRefused, TargetRefused
-from migrator.session import Surroundings
+from migrator.preview import Preview
+from migrator.proof import render_preview, render_report
+from migrator.report import CopyInterrupted, Report, SameMailbox, SourceRefused, TargetRefused
+from migrator.screen import Screen, complain, print_line
 from wire.endpoint import Endpoint, Security, TlsPolicy, parse_endpoint
 from wire.outcome import ProtocolTrouble, Scope, SetupTrouble, Temporary, Trouble
 from wire.secret import Secret
@@ -54,13 +56,13 @@ def run_program(name: str, usage: str, arguments: Sequence[str], work: Callable[
     try:
         return _run(work())
     except (UsageTrouble, OptionTrouble) as trouble:
-        _complain(f"{name}: {trouble}\n{usage}")
+        complain(f"{name}: {trouble}\n{usage}")
         return USAGE
     except Trouble as trouble:
-        _complain(f"{name}: {trouble}")
+        complain(f"{name}: {trouble}")
         return exit_code(trouble)
     except KeyboardInterrupt:
-        _complain(f"{name}: interrupted; run it again to go on")
+        complain(f"{name}: interrupted; run it again to go on")
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - the outermost scope: a bug has its own exit code, and its traceback
         traceback.print_exc()
@@ -92,9 +94,9 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
     return code
 
 
-def exit_code(end: Report | Trouble) -> int:
+def exit_code(end: Report | Preview | Trouble) -> int:
     """The exit code for a report or for the trouble that ended a copy."""
-    if isinstance(end, Report):
+    if isinstance(end, Report | Preview):
         return NEEDS_A_PERSON if end.problems else TRY_LATER if end.postponed else DONE
     if isinstance(end, CopyInterrupted):
         return TRY_LATER
@@ -169,19 +171,24 @@ def moves_path() -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "extauth" / "moves.db"
 
 
-async def with_marks(work: Callable[[Store], Awaitable[int]]) -> int:
-    """Run `work` with the database of marks; CANNOT_WRITE if it cannot be opened for writing."""
+async def with_marks(options: CopyOptions, work: Callable[[Store | None], Awaitable[int]]) -> int:
+    """Run `work` with the database of marks; CANNOT_WRITE if it cannot be opened for writing.
+
+    A dry run makes none: it is given None where there is none yet.
+    """
     try:
         path = moves_path()
     except RuntimeError:  # a user id without an entry and without $HOME, as containers give them
-        _complain("there is no home directory: name a file for what is copied in $EXTAUTH_MOVES")
+        complain("there is no home directory: name a file for what is copied in $EXTAUTH_MOVES")
         return CANNOT_WRITE
+    if options.dry_run and not path.exists():
+        return await work(None)
     store = Store(path, create_directory=True)
     try:
         try:
             await store.open()
         except Trouble as trouble:
-            _complain(f"{path}: {trouble}")
+            complain(f"{path}: {trouble}")
             return CANNOT_WRITE
         return await work(store)
     finally:
@@ -211,68 +218,37 @@ def plain_form(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, host=endpoint.host.lower(), security=Security.PLAIN)
 
 
-def surroundings(options: CopyOptions, label: str = "") -> Surroundings:
-    """Those of a program: with --verbose each batch is a line on stdout, which --json keeps for its one value."""
-    if not options.verbose or options.json:
-        return Surroundings(patient=True, say=_complain)
-
-    def tell(progress: Progress) -> None:
-        print_line(f"{label}{progress.mailbox}: {progress.done} of {progress.total} messages, {progress.octets} bytes")
-
-    return Surroundings(progress=tell, patient=True, say=_complain)
-
-
-def print_report(report: Report, options: CopyOptions) -> None:
-    """The report on stdout: JSON with --json, by mailbox with --verbose, else in one line. Problems go to stderr."""
-    if options.json:
-        print_line(json.dumps(report.as_json(), ensure_ascii=True))
-        return
-    if options.verbose:
-        for box in report.mailboxes:
-            print_line(f"{box.source} -> {box.target}: {_counts(replace(report, mailboxes=[box]))}")
-            for text in box.notes:
-                print_line(f"  {text}")
-        for name, reason in report.skipped:
-            print_line(f"{name}: not copied: {reason}")
-    for text in report.notes:
-        print_line(text)
-    print_line(summary(report))
-    for text in (*report.problems, *report.postponed):
-        _complain(text)
-
-
-def summary(report: Report) -> str:
-    """One line about a copy."""
-    return f"{len(report.mailboxes)} mailboxes: {_counts(report)}"
-
-
-def _counts(report: Report) -> str:
-    words = [f"{report.total('messages')} messages", f"{report.total('copied')} copied"]
-    for name, word in (
-        ("already", "already there"), ("refused", "refused"), ("vanished", "vanished"), ("left_out", "left out"),
-        ("left", "left for later"), ("deleted", "deleted at the source"), ("gone", "no longer at the target"),
-        ("doubled", "perhaps doubled"), ("unexplained", "unexplained"),
-    ):  # fmt: skip
-        if report.total(name):
-            words.append(f"{report.total(name)} {word}")
-    return ", ".join(words)
-
-
-def print_line(text: str) -> None:
-    """One line on stdout, at once, in its own encoding.
-
-    A reader that has gone away, or a full disk below stdout, is no reason to stop a copy.
-    """
-    encoding = sys.stdout.encoding or "utf-8"
+async def conclude(screen: Screen, copying: Awaitable[Report | Preview], options: CopyOptions) -> int:
+    """Wait for a copy, and print what it came to; its exit code. Trouble is raised again, after the JSON of it."""
     try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        sys.stdout.flush()
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            _complain(f"stdout cannot be written: {error.strerror}; the copy goes on")
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays open in place of stdout
+        with screen:
+            end = await copying
+    except CopyInterrupted as trouble:
+        print_end(trouble.report, options, exit_code(trouble), str(trouble))
+        raise
+    except Trouble as trouble:
+        if options.json:
+            print_json({"exit_code": exit_code(trouble), "error": str(trouble)})
+        raise
+    print_end(end, options, exit_code(end))
+    return exit_code(end)
 
 
-def _complain(text: str) -> None:
-    with suppress(OSError):  # nobody is left to hear it
-        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+def print_end(end: Report | Preview, options: CopyOptions, code: int, error: str = "") -> None:
+    """The report on stdout: one JSON value with --json, else the proof. What a person must look at goes to stderr."""
+    if options.json:
+        print_json({**end.as_json(), "exit_code": code} | ({"error": error} if error else {}))
+        return
+    if isinstance(end, Preview):
+        lines = render_preview(end, everything=options.verbose)
+    else:
+        lines = render_report(end, everything=options.verbose)
+    for text in lines:
+        print_line(text)
+    for text in (*end.problems, *end.postponed):
+        complain(text)
+
+
+def print_json(value: object) -> None:
+    """The one value of --json."""
+    print_line(json.dumps(value, ensure_ascii=True))

@@ -12,23 +12,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 from migrator.access import Access
+from migrator.account_plan import ends_of, list_mailboxes, plan_account
 from migrator.acls import copy_acl, owners_of
 from migrator.classes import copy_classes
-from migrator.identity import identify, refuse_same_login
+from migrator.identity import identify
 from migrator.mailbox_copy import MOST_BREAKS, MailboxCopy
 from migrator.marks import UNKNOWN, MarkStore
 from migrator.options import CopyOptions
-from migrator.plan import Naming, Pair, Plan, PlanOptions, counterpart, is_inbox, plan_mailboxes, show
+from migrator.plan import Pair, Plan, counterpart, is_inbox, show
 from migrator.report import CopyInterrupted, InboxIdentity, MailboxReport, Report, SameMailbox
 from migrator.session import Session, Surroundings
 from migrator.window import WindowClosed
-from wire.imap.client import ImapClient
-from wire.imap.names import encode_mailbox
-from wire.imap.results import Listed
 from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary, Throttled
 
 _TRIES: Final = 4  # connections made one after the other without a message copied, once the copying has begun
@@ -60,12 +57,7 @@ async def copy_account(
     SourceRefused or TargetRefused for a login; SameMailbox when there is nothing to copy between; SetupTrouble for TLS.
     """
     around = around or Surroundings()
-    source = (
-        replace(source, proxy=options.proxy_user.encode("utf-8", "surrogateescape")) if options.proxy_user else source
-    )
-    source = replace(source, prefix=source.prefix + encode_mailbox(options.source_prefix))
-    target = replace(target, prefix=target.prefix + encode_mailbox(options.target_prefix))
-    refuse_same_login(source, target)
+    source, target = ends_of(source, target, options)
     started = asyncio.get_running_loop().time()
     run = _Run(source, target, options, marks, around, before_copy=before_copy)
     try:
@@ -158,7 +150,7 @@ class _Run:
 
     async def _begin(self, session: Session) -> list[Pair]:
         """What is to be copied, and that it is safe to. Nothing is written here."""
-        plan = await _plan(session)
+        plan = await plan_account(session)
         self.report.skipped = list(plan.skipped)
         self.report.inbox = await self._identify_inbox(session, plan)
         if self.report.inbox is not None and self._before_copy is not None:
@@ -217,8 +209,9 @@ class _Run:
         copied = {
             pair.source: pair.target for pair, box in zip(pairs, self.report.mailboxes, strict=True) if not box.held
         }
-        there = {entry.name for entry in await _list(session.target, session.target_access.prefix, subscribed=True)}
-        for entry in await _list(session.source, session.source_access.prefix, subscribed=True):
+        at_target = await list_mailboxes(session.target, session.target_access.prefix, subscribed=True)
+        there = {entry.name for entry in at_target}
+        for entry in await list_mailboxes(session.source, session.source_access.prefix, subscribed=True):
             name = counterpart(entry.name, copied)
             if name is None:
                 continue
@@ -232,48 +225,6 @@ class _Run:
             else:
                 self.report.subscribed += 1
             self._around.checkpoint("target: subscribed")
-
-
-async def _plan(session: Session) -> Plan:
-    options, source, target = session.options, session.source, session.target
-    listed = await _list(source, session.source_access.prefix, options.list_pattern)
-    session.around.checkpoint("source: listed")
-    existing = await _list(target, session.target_access.prefix)
-    session.around.checkpoint("target: listed")
-    session.source_naming = await _naming(source, listed)
-    session.target_naming = await _naming(target, existing)
-    only = None
-    if options.subscribed_only:
-        only = frozenset(entry.name for entry in await _list(source, session.source_access.prefix, subscribed=True))
-    wanted = PlanOptions(
-        session.source_access.prefix, session.target_access.prefix, options.skip, options.renames, only
-    )
-    # Names are kept without the account's prefix: an administrator may go on where the user's own login began.
-    prefix = session.target_access.prefix
-    known = {name: prefix + target for name, target in (await session.marks.targets()).items()}
-    names = [entry.name for entry in existing]
-    return plan_mailboxes(listed, session.source_naming, session.target_naming, wanted, existing=names, known=known)
-
-
-async def _list(client: ImapClient, prefix: bytes, pattern: str = "*", *, subscribed: bool = False) -> list[Listed]:
-    try:
-        return await client.list_mailboxes(encode_mailbox(pattern), reference=prefix, subscribed=subscribed)
-    except Permanent as refusal:  # without a list there is no copy: say whose it is, and below which prefix
-        below = f" below {show(prefix)!r}" if prefix else ""
-        raise Permanent(f"{client.stream.endpoint}{below}: {refusal.text}", code=refusal.code) from None
-
-
-async def _naming(client: ImapClient, listed: list[Listed]) -> Naming:
-    """How a server forms names: as NAMESPACE says (RFC 2342), else as its list shows."""
-    namespaces = await client.namespaces()
-    if namespaces is not None and namespaces.personal:
-        prefix, separator = namespaces.personal[0]
-        foreign = tuple(prefix for prefix, _ in (*namespaces.other, *namespaces.shared))
-        return Naming(separator, b"" if is_inbox(prefix) else prefix, foreign, certain=True)
-    separators = [entry.separator for entry in listed if entry.separator]
-    if not separators:
-        separators = [entry.separator for entry in await client.list_mailboxes(b"") if entry.separator]
-    return Naming(separators[0] if separators else None)
 
 
 async def _uids_of(session: Session, sources: list[bytes]) -> frozenset[int]:

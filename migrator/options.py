@@ -64,6 +64,7 @@ class CopyOptions:
     rate: int = 0  # --limit-rate: bytes per second from the old server, over all copies; 0 is as fast as it goes
     compress: bool = False  # COMPRESS=DEFLATE with each server that offers it
     window: Window | None = None  # --window: no batch begins outside
+    dry_run: bool = False  # say what would be copied, and write nothing
     quarantine: str = ""  # a directory for messages that the target takes in no form
     old_password_file: str = ""
     new_password_file: str = ""
@@ -120,6 +121,9 @@ def parse_copy_options(arguments: Sequence[str], *, pop: bool = False) -> CopyOp
         raise OptionTrouble(f"{rest[0]!r} is not an option")
     if options.old_password_file or options.new_password_file:
         raise OptionTrouble("password files are for the Move programs; a worker has the passwords")
+    for name, (flag, reason) in _NOT_FOR_A_WORKER.items():
+        if getattr(options, name) != getattr(_DEFAULTS, name):
+            raise OptionTrouble(f"{flag} is for the Move programs: {reason}")
     return options
 
 
@@ -228,6 +232,8 @@ def _filter(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
     return replace(options, date_filter=DateFilter(side == "after", when))
 
 
+_DEFAULTS: Final = CopyOptions()
+_NOT_FOR_A_WORKER: Final = {"dry_run": ("--dry-run", "a worker copies")}
 _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--verbose": _set(verbose=True),
     "--delete": _set(delete=True),
@@ -236,6 +242,7 @@ _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--oldPasswordFile": _text("old_password_file", empty=False),
     "--newPasswordFile": _text("new_password_file", empty=False),
     "--caFile": _text("ca_file", empty=False),
+    "--dry-run": _set(dry_run=True),
     "--limit-rate": _value("rate", parse_rate),
     "--noCertificateCheck": _set(check_certificates=False),
 }

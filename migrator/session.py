@@ -69,6 +69,7 @@ class Session:
     refused: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) tried in this run: not once more
     breaks: Counter[tuple[bytes, int]] = field(default_factory=Counter)  # connections lost within (mailbox, uid)
     ungiven: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) at which the source itself broke off
+    existing: frozenset[bytes] = frozenset()  # mailboxes of the target, when the plan was made
     names: set[bytes] = field(default_factory=set)  # at the target, each meant for one source mailbox
     renamed: dict[bytes, bytes] = field(default_factory=dict)  # planned name, name it got because that was refused
     source_naming: Naming = field(default_factory=Naming)

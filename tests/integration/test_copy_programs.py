@@ -61,6 +61,13 @@ async def test_move_imap_mail(old: Dovecot, new: Dovecot, tmp_path: Path) -> Non
     fill(old, "imap", messages)
     fill(old, "imap", messages[:5], b"Sent.old")
     fill(old, "imap", messages[:3], b"Trash")
+    plan = ["--dry-run", f"127.0.0.1:{old.imap_port}", "imap", "old imap", f"127.0.0.1:{new.imap_port}", "imap"]
+    code, output, errors = await run("move_imap", tmp_path, *plan, "new imap")
+    assert (code, errors) == (0, "")
+    assert "Sent.old -> Sent/old (to be created): 5 to copy (" in output
+    assert contents(new, "imap") == []
+    with RawImap(new.host, new.imap_port, "imap", new.users["imap"]) as raw:
+        assert set(raw.mailboxes()) == {b"INBOX"}
     places = [f"127.0.0.1:{old.imap_port}", "imap", "*", f"imap://127.0.0.1:{new.imap_port}", "imap", "*"]
     flags = ["--oldPasswordFile", "-", "--newPasswordFile", "-", "--skipMailbox", "Trash"]
     code, output, errors = await run("move_imap", tmp_path, "--verbose", *flags, *places, stdin=b"old imap\nnew imap\n")
@@ -77,6 +84,10 @@ async def test_move_imap_mail(old: Dovecot, new: Dovecot, tmp_path: Path) -> Non
     code, output, errors = await run("move_imap", tmp_path, *flags, *places, stdin=b"wrong\nnew imap\n")
     assert (code, output) == (77, "")
     assert "wrong" not in errors
+    code, output, errors = await run("move_imap", tmp_path, "--json", *flags, *places, stdin=b"wrong\nnew imap\n")
+    trouble = json.loads(output)
+    assert (code, trouble["exit_code"]) == (77, 77)
+    assert "login refused" in trouble["error"]
 
     code, output, errors = await run("move_imap", tmp_path, "--delete", *flags, *places, stdin=b"old imap\nnew imap\n")
     assert (code, contents(old, "imap"), len(contents(old, "imap", b"Trash"))) == (0, [], 3)
@@ -103,6 +114,12 @@ async def test_move_pop_mail_appends_every_odd_message(
         "--json", "--newPasswordFile", str(tmp_path / "new"),
         f"127.0.0.1:{old.pop3_port}", "pop", "old pop", f"imap://127.0.0.1:{new.imap_port}", "pop",
     ]  # fmt: skip
+    code, output, errors = await run("move_pop", tmp_path, "--dry-run", *arguments)
+    planned = json.loads(output)
+    assert (code, errors, planned["dry_run"], planned["totals"]["to_copy"]) == (0, "", True, len(corpus))
+    assert not (tmp_path / "moves.db").exists()
+    assert contents(new, "pop") == []
+
     code, output, errors = await run("move_pop", tmp_path, *arguments)
     assert (code, errors) == (0, "")
     assert json.loads(output)["totals"]["copied"] == len(corpus)
@@ -114,6 +131,8 @@ async def test_move_pop_mail_appends_every_odd_message(
 
     code, output, errors = await run("move_pop", tmp_path, *arguments)
     assert (code, json.loads(output)["totals"]["copied"]) == (0, 0)
+    code, output, errors = await run("move_pop", tmp_path, "--dry-run", *arguments)
+    assert (json.loads(output)["totals"]["to_copy"], json.loads(output)["totals"]["already"]) == (0, len(corpus))
     code, output, errors = await run("move_pop", tmp_path, "--delete", *arguments)
     assert (code, contents(old, "pop"), len(contents(new, "pop"))) == (0, [], len(corpus))
 

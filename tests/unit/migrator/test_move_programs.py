@@ -12,7 +12,7 @@ import pytest
 
 from migrator import move_accounts, move_imap, move_pop
 from migrator.access import Access
-from migrator.move_accounts import BadFile, parse_accounts
+from migrator.account_list import BadFile, parse_accounts
 from migrator.move_imap import copy_key
 from migrator.move_program import (
     UsageTrouble,
@@ -21,7 +21,6 @@ from migrator.move_program import (
     only_once,
     read_passwords,
     read_server,
-    surroundings,
 )
 from migrator.options import CopyOptions, flags
 from migrator.report import (
@@ -33,7 +32,6 @@ from migrator.report import (
     SourceRefused,
     TargetRefused,
 )
-from migrator.session import Surroundings
 from wire.outcome import MailboxUnavailable, ProtocolTrouble, SetupTrouble, Temporary, Trouble
 from wire.secret import Secret
 
@@ -278,7 +276,3 @@ def test_a_copy_is_the_same_however_its_servers_are_written() -> None:
 def test_an_account_list_of_a_macintosh() -> None:
     rows = parse_accounts(b"Name\tPassword\rjohn\tx\r\rjim\ty\r")
     assert [(row.line, row.name, row.password.reveal()) for row in rows] == [(2, b"john", b"x"), (4, b"jim", b"y")]
-
-
-def test_json_is_the_only_thing_on_stdout() -> None:
-    assert surroundings(CopyOptions(verbose=True, json=True)).progress is Surroundings().progress

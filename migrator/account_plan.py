@@ -1,0 +1,75 @@
+"""Asks both servers what they have, and makes the plan of one account's copy from it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from migrator.access import Access
+from migrator.identity import refuse_same_login
+from migrator.options import CopyOptions
+from migrator.plan import Naming, Plan, PlanOptions, is_inbox, plan_mailboxes, show
+from migrator.session import Session
+from wire.imap.client import ImapClient
+from wire.imap.names import encode_mailbox
+from wire.imap.results import Listed
+from wire.outcome import Permanent
+
+
+def ends_of(source: Access, target: Access, options: CopyOptions) -> tuple[Access, Access]:
+    """Both ends as the flags have them. SameMailbox when they are one login in one place."""
+    if options.proxy_user:
+        source = replace(source, proxy=os.fsencode(options.proxy_user))
+    source = replace(source, prefix=source.prefix + encode_mailbox(options.source_prefix))
+    target = replace(target, prefix=target.prefix + encode_mailbox(options.target_prefix))
+    refuse_same_login(source, target)
+    return source, target
+
+
+async def plan_account(session: Session) -> Plan:
+    """The plan, by both servers' lists, the options, and the names that earlier runs have chosen. Writes nothing."""
+    options, source, target = session.options, session.source, session.target
+    listed = await list_mailboxes(source, session.source_access.prefix, options.list_pattern)
+    session.around.checkpoint("source: listed")
+    existing = await list_mailboxes(target, session.target_access.prefix)
+    session.around.checkpoint("target: listed")
+    session.existing = frozenset(entry.name for entry in existing)
+    session.source_naming = await _naming(source, listed)
+    session.target_naming = await _naming(target, existing)
+    only = None
+    if options.subscribed_only:
+        only = frozenset(
+            entry.name for entry in await list_mailboxes(source, session.source_access.prefix, subscribed=True)
+        )
+    wanted = PlanOptions(
+        session.source_access.prefix, session.target_access.prefix, options.skip, options.renames, only
+    )
+    # Names are kept without the account's prefix: an administrator may go on where the user's own login began.
+    prefix = session.target_access.prefix
+    known = {name: prefix + target for name, target in (await session.marks.targets()).items()}
+    names = session.existing
+    return plan_mailboxes(listed, session.source_naming, session.target_naming, wanted, existing=names, known=known)
+
+
+async def list_mailboxes(
+    client: ImapClient, prefix: bytes, pattern: str = "*", *, subscribed: bool = False
+) -> list[Listed]:
+    """What a server lists below `prefix`."""
+    try:
+        return await client.list_mailboxes(encode_mailbox(pattern), reference=prefix, subscribed=subscribed)
+    except Permanent as refusal:  # without a list there is no copy: say whose it is, and below which prefix
+        below = f" below {show(prefix)!r}" if prefix else ""
+        raise Permanent(f"{client.stream.endpoint}{below}: {refusal.text}", code=refusal.code) from None
+
+
+async def _naming(client: ImapClient, listed: list[Listed]) -> Naming:
+    """How a server forms names: as NAMESPACE says (RFC 2342), else as its list shows."""
+    namespaces = await client.namespaces()
+    if namespaces is not None and namespaces.personal:
+        prefix, separator = namespaces.personal[0]
+        foreign = tuple(prefix for prefix, _ in (*namespaces.other, *namespaces.shared))
+        return Naming(separator, b"" if is_inbox(prefix) else prefix, foreign, certain=True)
+    separators = [entry.separator for entry in listed if entry.separator]
+    if not separators:
+        separators = [entry.separator for entry in await client.list_mailboxes(b"") if entry.separator]
+    return Naming(separators[0] if separators else None)
