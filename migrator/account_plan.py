@@ -10,6 +10,7 @@ from migrator.identity import refuse_same_login
 from migrator.options import CopyOptions
 from migrator.plan import Naming, Plan, PlanOptions, is_inbox, plan_mailboxes, show
 from migrator.session import Session
+from migrator.special_use import places
 from wire.imap.client import ImapClient
 from wire.imap.names import encode_mailbox
 from wire.imap.results import Listed
@@ -47,8 +48,12 @@ async def plan_account(session: Session) -> Plan:
     # Names are kept without the account's prefix: an administrator may go on where the user's own login began.
     prefix = session.target_access.prefix
     known = {name: prefix + target for name, target in (await session.marks.targets()).items()}
+    target_naming = session.target_naming
+    special = places(existing, prefix or target_naming.prefix) if options.special_use else None
     names = session.existing
-    return plan_mailboxes(listed, session.source_naming, session.target_naming, wanted, existing=names, known=known)
+    return plan_mailboxes(
+        listed, session.source_naming, session.target_naming, wanted, existing=names, known=known, special=special
+    )
 
 
 async def list_mailboxes(

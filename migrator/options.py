@@ -64,6 +64,7 @@ class CopyOptions:
     rate: int = 0  # --limit-rate: bytes per second from the old server, over all copies; 0 is as fast as it goes
     compress: bool = False  # COMPRESS=DEFLATE with each server that offers it
     window: Window | None = None  # --window: no batch begins outside
+    special_use: bool = False  # mailboxes for sent mail, drafts and so on go where the target keeps those
     dry_run: bool = False  # say what would be copied, and write nothing
     quarantine: str = ""  # a directory for messages that the target takes in no form
     old_password_file: str = ""
@@ -266,6 +267,7 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--filter": (2, _filter),
     "--compress": _set(compress=True),
     "--max-size": _value("max_size", parse_size),
+    "--special-use": _set(special_use=True),
     "--window": _value("window", Window.parse),
     "--quarantine": _value("quarantine", _directory),
 }

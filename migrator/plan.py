@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from migrator.special_use import use_of
 from wire.imap.names import decode_mailbox, encode_mailbox
 from wire.imap.results import Listed
 
@@ -82,9 +83,11 @@ def plan_mailboxes(
     *,
     existing: Iterable[bytes] = (),
     known: Mapping[bytes, bytes] | None = None,
+    special: Mapping[str, bytes] | None = None,
 ) -> Plan:
     """The pairs to copy. `existing` are the target's mailboxes, `known` the names chosen in earlier runs, which stay.
 
+    `special` are the target's mailboxes by their use: those of the source with the same use go there (--special-use).
     The result does not depend on the order of the lists.
     """
     known = known or {}
@@ -103,6 +106,8 @@ def plan_mailboxes(
         if entry.name in known:
             pairs[entry.name] = names.stay(entry, local, known[entry.name])
     drafts = [(entry, names.compose(entry, local, source)) for entry, local in wanted if entry.name not in known]
+    pairs.update(names.place_by_use(drafts, special or {}))
+    drafts = [(entry, draft) for entry, draft in drafts if entry.name not in pairs]
     # Names that need no change are given out first, so that a changed one never takes the place of a real one.
     for entry, draft in sorted(drafts, key=lambda item: (bool(item[1].notes), *_inbox_first(item[0]))):
         pairs[entry.name] = names.settle(entry, draft)
@@ -191,6 +196,23 @@ class _Names:
         name = (self._between or "-").join(changed)
         notes = ("its name was changed: the target cannot have it as it is",) if changed != parts else ()
         return _Draft(self._placed(name), notes)
+
+    def place_by_use(self, drafts: Sequence[tuple[Listed, _Draft]], special: Mapping[str, bytes]) -> dict[bytes, Pair]:
+        """The pairs of mailboxes that go where the target keeps mail of their use; each place is given out once."""
+        asked_for = {_fold(show(draft.name)) for _, draft in drafts if draft.given}
+        pairs = {}
+        for entry, draft in drafts:
+            use = use_of(entry)
+            place = special.get(use) if use else None
+            if use is None or place is None or draft.given:
+                continue
+            folded = _fold(show(place))
+            if folded in self._taken or folded in asked_for or is_inbox(place) or _is_foreign(place, self._target):
+                continue
+            self._taken.add(folded)
+            notes = () if place == draft.name else (f"goes to {show(place)!r}, the target's mailbox for {use[1:]}",)
+            pairs[entry.name] = Pair(entry.name, place, notes)
+        return pairs
 
     def settle(self, entry: Listed, draft: _Draft) -> Pair:
         """The final name: as drafted, spelled as the target has it already, or with a number if it is taken."""

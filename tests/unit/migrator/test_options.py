@@ -52,6 +52,7 @@ def changed(*flags: str) -> dict[str, object]:
         (("--proxyAuth", "user"), {"proxy_user": "user"}),
         (("--renameMailbox", "a", "b", "--renameMailbox", "c", "b"), {"renames": {"a": "b", "c": "b"}}),
         (("--json",), {"json": True}),
+        (("--special-use",), {"special_use": True}),
         (("--max-size", "8MiB"), {"max_size": 8 << 20}),
         (("--compress",), {"compress": True}),
         (("--limit-rate", "500KB/s"), {"rate": 500_000}),
