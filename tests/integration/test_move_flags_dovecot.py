@@ -254,3 +254,23 @@ async def test_filter_takes_the_date_as_the_server_writes_it(account: Account) -
     assert shown.startswith(b"13-Feb-2009 18:00:00 +0000")  # this server keeps the moment, not the zone
     assert "1 left out" in await account.well("--filter", "after", "14-Feb-2009")
     assert "1 copied" in await account.well("--filter", "after", "13-Feb-2009 18:00:00")
+
+
+@pytest.mark.parametrize("flags", [(), ("--delete",)])
+async def test_fetchrfc822_marks_nothing_as_read_where_there_is_no_peek(
+    account: Account, flags: tuple[str, ...]
+) -> None:
+    """Dovecot knows RFC822 and no RFC822.PEEK, so this is the fall-back, on a real server."""
+    account.fill(b"INBOX", b"Work")
+    with account.at_old() as raw:
+        raw.command(b"EXAMINE INBOX")
+        with pytest.raises(AssertionError, match="BAD"):
+            raw.command(b"UID FETCH 1 (UID RFC822.PEEK)")
+    await account.well("--fetchRFC822", "--skipMailbox", "Work", *flags)
+    with account.at_new() as raw:
+        arrived = raw.messages(b"INBOX")
+    assert [message.content.partition(b"\r\n")[2] for message in arrived] == LETTERS
+    assert {message.flags for message in arrived} == {frozenset()}
+    with account.at_old() as raw:
+        assert [message.flags for message in raw.messages(b"INBOX")] == ([] if flags else [frozenset()] * 6)
+        assert {message.flags for message in raw.messages(b"Work")} == {frozenset()}
