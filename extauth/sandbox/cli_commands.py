@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cli_client.format import FormatError, Value, parse_object
 from extauth.sandbox.accounts import Account, Directory, Domain, Refusal, change_settings, check_mailbox_name
-from extauth.sandbox.mailstore import Mailbox, MailboxError
+from extauth.sandbox.mailstore import Mailbox, MailboxError, MailStore
 from wire.imap.names import decode_mailbox, encode_mailbox
 
 KINDS = ("MultiMailbox", "TextMailbox", "MailDirMailbox", "SlicedMailbox", "AGrade", "BGrade", "CGrade")
@@ -201,7 +201,7 @@ class Commands:
         if a.keyword("FILTER"):
             a.string("filter")
         self._auth(a)
-        return {decode_mailbox(box.name): _mailbox_information(box) for box in account.store if box.selectable}
+        return {decode_mailbox(box.name): _listed(account.store, box) for box in account.store}
 
     def set_mailbox_acl(self, a: Arguments) -> None:
         box = self._mailbox(a)
@@ -391,6 +391,12 @@ def _change_rights(box: Mailbox, who: str, rights: str) -> None:
         box.acl[who] = letters
     else:
         box.acl.pop(who, None)
+
+
+def _listed(store: MailStore, box: Mailbox) -> Value:
+    """A mailbox is its information; one that is a folder too, an array of that; a mere folder, an empty array."""
+    information: list[Value] = [_mailbox_information(box)] if box.selectable else []
+    return information if store.has_children(box.name) or not information else information[0]
 
 
 def _mailbox_information(box: Mailbox) -> Value:

@@ -136,7 +136,7 @@ def clis(other: CommuniGate, new: CommuniGate) -> list[str]:
 
 def fill_classes(server: CommuniGate) -> None:
     store = server.directory.account("ann").store
-    for name, kind in ((b"Calendar", "IPF.Appointment"), (b"Gr&APwA3w-e", "IPF.Contact"), (b"Plain", "")):
+    for name, kind in ((b"Calendar", "IPF.Appointment"), (b"Gr&APwA3w-e", "IPF.Contact"), (b"Calendar/Plain", "")):
         box = store.create(name)
         box.kind = kind
         box.add(LETTERS[0])
@@ -150,7 +150,7 @@ async def test_mailbox_classes_are_copied_between_communigates(
     end = await between(other, new, tmp_path, "--copyMailboxClass", *clis(other, new), *there)
     assert (end.code, end.errors) == (0, "")
     kinds = {box.name: box.kind for box in new.directory.account("ann").store}
-    assert kinds == {b"INBOX": "", b"Calendar": "IPF.Appointment", b"Gr&APwA3w-e": "IPF.Contact", b"Plain": ""}
+    assert kinds == {b"INBOX": "", b"Calendar": "IPF.Appointment", b"Gr&APwA3w-e": "IPF.Contact", b"Calendar/Plain": ""}
     assert new.cli.verbs().count("setmailboxclass") == 2
 
     end = await between(other, new, tmp_path, "--copyMailboxClass", *clis(other, new), *there)
