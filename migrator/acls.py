@@ -16,7 +16,7 @@ from wire.imap.encoder import Text
 from wire.outcome import Permanent
 
 _RIGHTS: Final = re.compile(rb"[a-z0-9]+")  # RFC 4314 3
-_MEANS_OWNER: Final = frozenset({b"owner", b"$owner"})
+_MEANS_OWNER: Final = frozenset({b"owner", b"$owner", b"administrators"})  # the last stands on every Courier mailbox
 
 
 def owners_of(access: Access) -> frozenset[bytes]:

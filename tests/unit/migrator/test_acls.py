@@ -31,6 +31,7 @@ def test_the_owners_are_all_the_names_that_opened_the_account() -> None:
         (b"ann@new.test", b"ann@old.test", False),
         (b"anna", b"ann", False),
         (b"owner", b"ann", True),
+        (b"administrators", b"ann", True),
         (b"anyone", b"ann", False),
         (b"-ann", b"ann", False),
         (b"", b"ann", False),
