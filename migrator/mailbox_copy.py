@@ -1,58 +1,39 @@
 """One mailbox: from marks and two open mailboxes to every message stored once.
 
-Each batch is written down before it is sent (intent, with the target's next UID as its floor) and after
-(result). A run that is broken off anywhere leaves at most one batch in doubt, and the next run settles
-that before it goes on. Messages are streamed: what stands in memory is one piece of one message.
+Both sides are opened, what an earlier run has left in doubt is settled, and what is left to copy goes through a
+Delivery; in the end it is counted at the target. Nothing is copied into a mailbox that may be the source itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from migrator.dates import header_date, parse_internal_date, render_internal_date
+from migrator.delivery import Delivery, Place
 from migrator.fetch_item import PEEK, PLAIN, settle_fetch_item
 from migrator.flags import FlagRules
 from migrator.identity import refuse_same_mailbox
-from migrator.marks import UNKNOWN, Change, MailboxMarks, group, left_to_copy
+from migrator.ladder import origin_of
+from migrator.marks import UNKNOWN, Change, MailboxMarks, left_to_copy
 from migrator.options import DateFilter
 from migrator.plan import Pair, ancestors, safer_name, show
-from migrator.report import LargeMessage, MailboxReport, Progress, RefusedMessage
-from migrator.resolution import count_late_arrivals, locate, rematch, resolve_intents, summaries_of
-from migrator.rewrite import break_lines
+from migrator.report import LargeMessage, MailboxReport, RefusedMessage
+from migrator.resolution import count_late_arrivals, rematch, resolve_intents, summaries_of
 from migrator.session import Session
-from wire.imap.results import Appended, Selected, Summary
-from wire.imap.transfer import Body
-from wire.outcome import MailboxUnavailable, MessageRefused, Permanent, Temporary, Throttled
+from migrator.tally import Tally
+from wire.imap.results import Selected, Summary
+from wire.outcome import MailboxUnavailable, Permanent, Trouble
 
-BATCH_MESSAGES: Final = 200  # one commit before, one after: the fsync is shared well enough
-BATCH_OCTETS: Final = 2 << 20  # what a crash leaves in doubt, and has fetched again from both sides to settle it
-_STRETCH: Final = 2000  # messages whose flags, dates and sizes are in memory at once
+_STRETCH: Final = 2000  # messages whose flags, dates and sizes are asked for at once
 MOST_BREAKS: Final = 3  # connections lost within one message before this run goes on without it
 _BROKE_OFF: Final = "the connection broke off within it"
 _NAMED: Final = 20  # messages whose uids a note gives
-_WINDOW: Final = 16  # FETCH commands under way: hides the source's round trip, a few hundred KB of reading ahead
 
 
 class MailboxHeld(Permanent):
     """This mailbox waits for a person; nothing of it was copied in this run."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What became of the messages of one batch so far."""
-
-    uids: list[int]
-    floor: int
-    appended: dict[int, int] = field(default_factory=dict)  # source uid -> target uid or UNKNOWN, as confirmed
-    refused: dict[int, str] = field(default_factory=dict)
-    vanished: list[int] = field(default_factory=list)
-    sending: int = 0  # the source uid that the target is being sent
-    broken: int = 0  # the source uid within which the source's connection broke: not stored, for certain
-    cut: int = 0  # the source uid within which the source gave up, and the target's connection had to be cut
 
 
 class MailboxCopy:
@@ -64,15 +45,6 @@ class MailboxCopy:
         self._report = report
         self._others = others  # target uids that came from other source mailboxes into this one
         self._target_name = pair.target
-        self._floor = 0
-        self._uidvalidity = 0
-        self._rules = FlagRules(frozenset(), any_keyword=True)
-        self._sizes: dict[int, Summary] = {}  # of this stretch
-        self._dates: dict[int, bytes | None] = {}  # instead of impossible ones
-        self._done = 0
-        self._told = -1
-        self._todo = 0
-        self._rewritten: list[int] = []  # source uids of messages whose lines were broken (--fixLongLines)
 
     async def run(self) -> None:
         """Copy what is missing. Mailbox trouble is raised as MailboxUnavailable, MailboxHeld or Temporary."""
@@ -84,17 +56,17 @@ class MailboxCopy:
         await settle_fetch_item(session, uids)
         report.messages = report.left = len(uids)
         selected = await self._open_target()
-        self._rules = FlagRules.of(selected.permanent_flags)
+        floor = selected.uidnext or max(await session.target.uid_search(b"ALL"), default=0) + 1
         marks = await self._find_marks(opened, selected, uids)
         report.already = sum(1 for uid in uids if uid in marks.runs)
         report.left = len(uids) - report.already
         resolved = await resolve_intents(session, marks, set(uids), self._others, report)
         if left_to_copy(uids, marks):
             await self._refuse_same(opened, selected, uids)
-        try:
-            await self._copy_all(marks, uids)
-        finally:
-            self._note_rewritten()
+        rules = FlagRules.of(selected.permanent_flags)
+        before = set(marks.refused)
+        await self._copy_all(marks, uids, Place(self._target_name, selected.uidvalidity, rules, self._others), floor)
+        self._forget_arrived(marks, before)
         if resolved is not None:
             report.doubled = await count_late_arrivals(session, marks, resolved, self._others)
         await self._verify(marks)
@@ -116,8 +88,6 @@ class MailboxCopy:
         self._session.around.checkpoint("target: opened a mailbox")
         if selected.read_only:
             raise MailboxHeld(f"the target mailbox {show(self._target_name)!r} can only be read")
-        self._uidvalidity = selected.uidvalidity
-        self._floor = selected.uidnext or max(await target.uid_search(b"ALL"), default=0) + 1
         return selected
 
     async def _create_target(self) -> Selected:
@@ -185,213 +155,96 @@ class MailboxCopy:
 
     # Copying ---------------------------------------------------------------------------------------------------
 
-    async def _copy_all(self, marks: MailboxMarks, uids: Sequence[int]) -> None:
-        session, report = self._session, self._report
+    async def _copy_all(self, marks: MailboxMarks, uids: Sequence[int], place: Place, floor: int) -> None:
+        session, report, source = self._session, self._report, self._pair.source
         await self._set_back(marks, left_to_copy(uids, marks))
         left = left_to_copy(uids, marks)
-        given_up = [uid for uid in left if session.breaks[self._pair.source, uid] >= MOST_BREAKS]
-        todo = [uid for uid in left if (self._pair.source, uid) not in session.refused and uid not in given_up]
+        given_up = [uid for uid in left if session.lessons.breaks[source, uid] >= MOST_BREAKS]
+        todo = [uid for uid in left if (source, uid) not in session.lessons.refused and uid not in given_up]
         report.already = len(uids) - len(left)
         report.refused = [
             RefusedMessage(str(uid), 0, marks.refused.get(uid, ""))
             for uid in left
-            if (self._pair.source, uid) in session.refused
+            if (source, uid) in session.lessons.refused
         ]
-        self._todo = len(todo)
         report.left = len(todo) + len(given_up)
         if given_up:
             report.postponed = "; ".join(f"message {uid}: {marks.refused.get(uid, '')}" for uid in given_up[:_NAMED])
-        for start in range(0, len(todo), _STRETCH):
-            session.around.check_window(session.options.window)
-            stretch = todo[start : start + _STRETCH]
-            self._sizes = await summaries_of(session.source, stretch)
-            wanted = self._wanted(stretch)
-            await self._replace_dates(wanted)
-            sizes = {uid: self._sizes[uid].size for uid in wanted}
-            for uids_of_batch in group(wanted, sizes, count=BATCH_MESSAGES, octets=BATCH_OCTETS):
-                await self._copy_batch(marks, uids_of_batch)
-        if self._told != self._done:
-            self._tell()
+        tally = Tally(session, source, marks, report)
+        tally.todo = len(todo)
+        delivery = Delivery(session, place, floor, tally, report)
+        try:
+            for start in range(0, len(todo), _STRETCH):
+                session.around.check_window(session.options.window)
+                summaries = await summaries_of(session.source, todo[start : start + _STRETCH])
+                wanted = self._wanted(todo[start : start + _STRETCH], summaries)
+                await delivery.deliver(wanted, summaries, await self._replaced_dates(wanted, summaries))
+            await delivery.finish()
+        except Trouble as trouble:
+            await delivery.give_up(trouble)
+            raise
+        finally:
+            self._note_rewritten(delivery)
+
+    def _forget_arrived(self, marks: MailboxMarks, before: set[int]) -> None:
+        """What an earlier run has kept as a file needs none any more, if it has arrived now."""
+        quarantine = self._session.around.quarantine
+        if quarantine is not None:
+            for uid in sorted(before - marks.refused.keys()):
+                quarantine.forget(origin_of(self._session, marks, uid))
 
     async def _set_back(self, marks: MailboxMarks, left: Sequence[int]) -> None:
         """Messages within which a connection was lost stand last from now on: they keep no other from being copied."""
-        breaks, source = self._session.breaks, self._pair.source
+        breaks, source = self._session.lessons.breaks, self._pair.source
         for uid, reason in marks.refused.items():
             if reason == _BROKE_OFF and not breaks[source, uid]:
                 breaks[source, uid] = MOST_BREAKS - 1  # an earlier run has tried it: once more is enough
         found = [uid for uid in left if breaks[source, uid] and uid not in marks.refused]
         await self._session.record(marks, Change(refused=dict.fromkeys(found, _BROKE_OFF)))
 
-    def _wanted(self, stretch: Sequence[int]) -> list[int]:
+    def _wanted(self, stretch: Sequence[int], summaries: Mapping[int, Summary]) -> list[int]:
         """Those of the stretch that are still there and that no option leaves out."""
         report, chosen = self._report, self._session.options.date_filter
         wanted = []
         for uid in stretch:
-            if uid not in self._sizes:
+            if uid not in summaries:
                 report.vanished += 1
                 report.left -= 1
-            elif chosen is not None and not passes(chosen, self._sizes[uid].internal_date):
+            elif chosen is not None and not passes(chosen, summaries[uid].internal_date):
                 report.left_out += 1
                 report.left -= 1
-            elif 0 < self._session.options.max_size < self._sizes[uid].size:
-                report.too_large.append(LargeMessage(str(uid), self._sizes[uid].size))
+            elif 0 < self._session.options.max_size < summaries[uid].size:
+                report.too_large.append(LargeMessage(str(uid), summaries[uid].size))
                 report.left_out += 1
                 report.left -= 1
             else:
                 wanted.append(uid)
         return wanted
 
-    async def _copy_batch(self, marks: MailboxMarks, uids: list[int]) -> None:
-        session = self._session
-        batch = _Batch(uids, self._floor)
-        await session.record(marks, Change(intended=uids, floor=batch.floor, recorded_at=session.around.now()))
-        try:
-            await self._send(batch, uids)
-            for uid in sorted(batch.refused):  # once more, alone: the trouble may have been with its neighbours
-                session.touch()
-                first = batch.refused.pop(uid)
-                await self._send(batch, [uid])
-                if uid in batch.refused and first != batch.refused[uid]:
-                    batch.refused[uid] += f" (first: {first})"
-        except (Temporary, MailboxUnavailable) as trouble:
-            if isinstance(trouble, Temporary) and not trouble.code and not isinstance(trouble, Throttled):
-                self._suspect(batch)
-            await self._record_what_is_sure(marks, batch)
-            raise
-        await self._find_uids(batch)
-        change = Change(copied=sorted(batch.appended.items()), refused=batch.refused, dropped=batch.vanished)
-        await session.record(marks, change)
-        self._count(batch)
-
-    def _suspect(self, batch: _Batch) -> None:
-        """Remember within which message the connection was lost: of a source that gave none, the one that was due."""
-        dealt_with = {*batch.appended, *batch.refused, *batch.vanished}
-        uid = batch.broken or batch.sending or next((uid for uid in batch.uids if uid not in dealt_with), 0)
-        if uid and not batch.cut:
-            self._session.breaks[self._pair.source, uid] += 1
-
-    async def _send(self, batch: _Batch, uids: Sequence[int]) -> None:
-        session = self._session
-        window = 1 if session.options.one_by_one else _WINDOW
-        async with aclosing(
-            session.source.fetch_bodies(uids, item=session.options.fetch_item, window=window)
-        ) as bodies:
-            async for body in bodies:
-                session.touch()
-                await self._pass_on(batch, body)
-
-    async def _pass_on(self, batch: _Batch, body: Body) -> None:
-        """One message from the source to the target; what became of it is in `batch`."""
-        session = self._session
-        if body.size is None and body.trouble:
-            batch.refused[body.uid] = f"the source does not give it: {body.trouble}"
-        elif body.size is None:
-            batch.vanished.append(body.uid)
-        else:
-            batch.sending = body.uid
-            try:
-                appended = await self._append(batch, body)
-            except MessageRefused as refusal:
-                batch.refused[body.uid] = refusal.text
-                batch.cut, batch.sending = body.uid, 0
-                await session.target.noop()  # Temporary if the source failed within the literal: the target was cut off
-                batch.cut = 0
-            else:
-                batch.appended[body.uid] = self._confirmed(appended)
-            batch.sending = 0
-            session.around.checkpoint("target: a message was answered")
-
-    async def _append(self, batch: _Batch, body: Body) -> Appended:
-        """Stream one message; its length is that of the literal which the source announced (never RFC822.SIZE)."""
-        assert body.size is not None
-        summary = self._sizes[body.uid]
-        flags, lost = self._rules.split(summary.flags)
-        for flag in lost:
-            self._report.note(f"the target cannot keep the flag {show(flag)}")
-        date = self._dates.get(body.uid, summary.internal_date)
-        session, name, chunks = self._session, self._target_name, _watched(batch, body)
-        if not session.options.longest_line:
-            session.around.checkpoint("target: before APPEND")
-            return await session.target.append(name, flags, date, body.size, chunks)
-        message = await break_lines(chunks, session.options.longest_line)
-        try:
-            session.touch()
-            session.around.checkpoint("target: before APPEND")
-            appended = await session.target.append(name, flags, date, message.size, message.chunks())
-        finally:
-            message.close()
-        if message.broken:
-            self._rewritten.append(body.uid)
-        return appended
-
-    def _note_rewritten(self) -> None:
-        if not self._rewritten:
+    def _note_rewritten(self, delivery: Delivery) -> None:
+        if not delivery.rewritten:
             return
-        uids = ", ".join(str(uid) for uid in self._rewritten[:_NAMED])
-        more = ", ..." if len(self._rewritten) > _NAMED else ""
+        uids = ", ".join(str(uid) for uid in delivery.rewritten[:_NAMED])
+        more = ", ..." if len(delivery.rewritten) > _NAMED else ""
         self._report.note(
-            f"{len(self._rewritten)} messages had lines longer than {self._session.options.longest_line} bytes,"
+            f"{len(delivery.rewritten)} messages had lines longer than {self._session.options.longest_line} bytes,"
             f" which were broken: {uids}{more}"
         )
 
-    async def _replace_dates(self, uids: Sequence[int]) -> None:
+    async def _replaced_dates(self, uids: Sequence[int], summaries: Mapping[int, Summary]) -> dict[int, bytes | None]:
         """Dates for messages whose own is none that a calendar has: from their headers, else the target's clock."""
-        impossible = [uid for uid in uids if parse_internal_date(self._sizes[uid].internal_date) is None]
+        impossible = [uid for uid in uids if parse_internal_date(summaries[uid].internal_date) is None]
         if not impossible:
-            return
+            return {}
+        dates: dict[int, bytes | None] = {}
         headers = await self._session.source.fetch_headers(impossible, ("Received", "Date"))
         for uid in impossible:
             when = header_date(headers.get(uid, b""), now=datetime.fromtimestamp(self._session.around.now(), UTC))
-            self._dates[uid] = render_internal_date(when) if when else None
-            raw = show(self._sizes[uid].internal_date or b"none")
+            dates[uid] = render_internal_date(when) if when else None
+            raw = show(summaries[uid].internal_date or b"none")
             by = "the date in its header" if when else "the target's clock"
             self._report.note(f"message {uid} has an impossible date ({raw}): replaced by {by}")
-
-    def _confirmed(self, appended: Appended) -> int:
-        """The target uid, if the server gave one that can be true."""
-        if appended.uid is None or appended.uid < self._floor or appended.uidvalidity != self._uidvalidity:
-            return UNKNOWN
-        self._floor = appended.uid + 1
-        return appended.uid
-
-    async def _find_uids(self, batch: _Batch) -> None:
-        """Ask where the messages are that were confirmed without a uid."""
-        unknown = [uid for uid, target in batch.appended.items() if target == UNKNOWN]  # in the order they were sent
-        if not unknown:
-            return
-        taken = frozenset(target for target in batch.appended.values() if target) | self._others
-        found, top = await locate(self._session, unknown, batch.floor, taken)
-        batch.appended.update(found)
-        self._floor = max(self._floor, top + 1)
-        if len(found) < len(unknown):
-            self._report.note("the target confirmed messages that cannot be told from others there")
-
-    async def _record_what_is_sure(self, marks: MailboxMarks, batch: _Batch) -> None:
-        """After a break: what was confirmed is copied, what was never begun not intended, the rest in doubt."""
-        settled = {uid: target for uid, target in batch.appended.items() if target != UNKNOWN}
-        confirmed = [uid for uid in batch.appended if uid not in settled]
-        refused = {uid: why for uid, why in batch.refused.items() if uid == batch.cut}
-        in_doubt = {*settled, *confirmed, *refused, batch.sending} - {batch.broken}
-        never = [uid for uid in batch.uids if uid not in in_doubt]
-        change = Change(copied=sorted(settled.items()), refused=refused, dropped=never, confirmed=confirmed)
-        await self._session.record(marks, change)
-        self._count(_Batch(batch.uids, batch.floor, batch.appended, refused))
-
-    def _count(self, batch: _Batch) -> None:
-        report = self._report
-        report.copied += len(batch.appended)
-        report.octets += sum(self._sizes[uid].size for uid in batch.appended)
-        report.refused += [RefusedMessage(str(uid), self._sizes[uid].size, why) for uid, why in batch.refused.items()]
-        report.vanished += len(batch.vanished)
-        self._session.refused.update((self._pair.source, uid) for uid in batch.refused)
-        dealt_with = len(batch.appended) + len(batch.refused) + len(batch.vanished)
-        report.left -= dealt_with
-        self._done += dealt_with
-        self._tell()
-
-    def _tell(self) -> None:
-        self._told = self._done
-        self._session.tell(Progress(self._report.source, self._done, self._todo, self._report.octets))
+        return dates
 
     # Afterwards ------------------------------------------------------------------------------------------------
 
@@ -436,16 +289,6 @@ class MailboxCopy:
         if not same:
             self._report.note("the source gave new uids when it was opened for deleting: all messages stay")
         return same
-
-
-async def _watched(batch: _Batch, body: Body) -> AsyncGenerator[bytes, None]:
-    """The content of a message; whether it was the source that failed within it is in `batch`."""
-    try:
-        async for chunk in body.chunks:
-            yield chunk
-    except Temporary:
-        batch.broken = body.uid
-        raise
 
 
 def passes(chosen: DateFilter, internal_date: bytes | None) -> bool:

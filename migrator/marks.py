@@ -71,6 +71,12 @@ class Runs:
             for step in range(count):
                 yield first + step, target + step if target else UNKNOWN
 
+    def from_target(self, floor: int) -> Iterator[tuple[int, int]]:
+        """Every (source uid, target uid) at or above a target uid, in any order."""
+        for first, target, count in zip(self._firsts, self._targets, self._counts, strict=True):
+            for step in range(max(floor - target, 0), count if target else 0):
+                yield first + step, target + step
+
     def target_of(self, source: int) -> int | None:
         """The target uid, UNKNOWN if it was confirmed without one, None if `source` was never copied."""
         at = bisect_right(self._firsts, source) - 1
@@ -133,6 +139,7 @@ class Intent:
     floor: int
     recorded_at: float  # seconds since the epoch
     confirmed: bool = False  # the target said OK, but the run broke off before it could be found there
+    form: str = ""  # the step of the repair ladder that it was sent in; "" as it is
 
 
 @dataclass(slots=True)
@@ -166,8 +173,9 @@ class MailboxMarks:
             self.intents.pop(uid, None)
         for uid in change.confirmed:
             self.intents[uid] = replace(self.intents[uid], confirmed=True)
+        intent = Intent(change.floor, change.recorded_at, form=change.form)
         for uid in change.intended:
-            self.intents[uid] = Intent(change.floor, change.recorded_at)
+            self.intents[uid] = intent
             self.refused.pop(uid, None)
 
 
@@ -182,6 +190,7 @@ class Change:
     intended: Sequence[int] = ()
     floor: int = 0
     recorded_at: float = 0.0
+    form: str = ""  # of what is intended
 
     @property
     def empty(self) -> bool:

@@ -16,6 +16,7 @@ from migrator.move_program import (
     conclude,
     only_once,
     plain_form,
+    quarantine_of,
     read_flags,
     read_passwords,
     read_server,
@@ -78,7 +79,12 @@ async def move_imap(
     """
     copy = copy_key(source, target, options)
     marks = LedgerMarks(store, copy) if store else None
-    around = Surroundings(progress=screen.listener(label), patient=True, say=lambda text: screen.say(label + text))
+    around = Surroundings(
+        progress=screen.listener(label),
+        patient=True,
+        say=lambda text: screen.say(label + text),
+        quarantine=quarantine_of(options),
+    )
     if options.dry_run:
         return await preview_account(source, target, options, marks, around)
     assert marks is not None

@@ -21,6 +21,7 @@ from migrator.move_program import (
     conclude,
     only_once,
     plain_form,
+    quarantine_of,
     read_flags,
     read_passwords,
     read_server,
@@ -93,7 +94,12 @@ async def move_pop(
     if options.dry_run:
         return await preview_maildrop(source, target.label, options, marks)
     assert marks is not None
-    around = Surroundings(progress=screen.listener(label), patient=True, say=lambda text: screen.say(label + text))
+    around = Surroundings(
+        progress=screen.listener(label),
+        patient=True,
+        say=lambda text: screen.say(label + text),
+        quarantine=quarantine_of(options),
+    )
     with only_once(copy):
         if isinstance(target, Submission):
             return await submit_account(source, target, options, marks, around)

@@ -23,6 +23,7 @@ from migrator.ledger.store import Store
 from migrator.options import GUIDE_TIMEOUT, CopyOptions, OptionTrouble, parse_options
 from migrator.preview import Preview
 from migrator.proof import render_preview, render_report
+from migrator.quarantine import Quarantine
 from migrator.report import CopyInterrupted, Report, SameMailbox, SourceRefused, TargetRefused
 from migrator.screen import Screen, complain, print_line
 from wire.endpoint import Endpoint, Security, TlsPolicy, parse_endpoint
@@ -216,6 +217,11 @@ def only_once(copy: str) -> Iterator[None]:
 def plain_form(endpoint: Endpoint) -> Endpoint:
     """The server in the key of a copy: the same however its name is spelled and its connection is protected."""
     return replace(endpoint, host=endpoint.host.lower(), security=Security.PLAIN)
+
+
+def quarantine_of(options: CopyOptions) -> Quarantine:
+    """Where messages go that the target takes in no form: beside the marks, unless --quarantine names a directory."""
+    return Quarantine(Path(options.quarantine) if options.quarantine else moves_path().with_name("quarantine"))
 
 
 async def conclude(screen: Screen, copying: Awaitable[Report | Preview], options: CopyOptions) -> int:

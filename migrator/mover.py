@@ -10,7 +10,7 @@ tell from the source.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -24,7 +24,7 @@ from migrator.marks import UNKNOWN, MarkStore
 from migrator.options import CopyOptions
 from migrator.plan import Pair, Plan, counterpart, is_inbox, show
 from migrator.report import CopyInterrupted, InboxIdentity, MailboxReport, Report, SameMailbox
-from migrator.session import Session, Surroundings
+from migrator.session import Lessons, Session, Surroundings
 from migrator.window import WindowClosed
 from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary, Throttled
 
@@ -85,9 +85,7 @@ class _Run:
         self._marks = marks
         self._around = around
         self._before_copy = before_copy
-        self._refused: set[tuple[bytes, int]] = set()
-        self._breaks: Counter[tuple[bytes, int]] = Counter()
-        self._ungiven: set[tuple[bytes, int]] = set()
+        self._lessons = Lessons()
         self.report = Report(source.label, target.label)
 
     async def to_the_end(self) -> Report:
@@ -131,12 +129,12 @@ class _Run:
 
     def _dealt_with(self) -> int:
         """Messages that are copied, and those that this run goes on without."""
-        given_up = sum(1 for breaks in self._breaks.values() if breaks >= MOST_BREAKS)
+        given_up = sum(1 for breaks in self._lessons.breaks.values() if breaks >= MOST_BREAKS)
         return self.report.total("copied") + self.report.total("already") + given_up
 
     async def _attempt(self) -> None:
         session = await Session.open(self._source, self._target, self._options, self._marks, self._around)
-        session.refused, session.breaks, session.ungiven = self._refused, self._breaks, self._ungiven
+        session.lessons = self._lessons
         try:
             pairs = await self._begin(session)
             await self._copy_pairs(session, pairs)
@@ -261,6 +259,7 @@ def _carry_over(earlier: Report, now: Report) -> None:
             box.refused, box.vanished, box.left_out = old.refused, old.vanished, old.left_out
         box.too_large = box.too_large or old.too_large
         box.octets += old.octets
+        box.repaired = old.repaired + box.repaired
         box.deleted += old.deleted
         for text in old.notes:
             box.note(text)

@@ -17,7 +17,7 @@ from wire.outcome import Permanent, Refused, Temporary, Throttled
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:
-    """A message that the target would not take, in either try; it stays at the source."""
+    """A message that the target would not take in any form; it stays at the source."""
 
     uid: str  # decimal at IMAP, the UIDL at POP
     size: int
@@ -32,6 +32,16 @@ class LargeMessage:
     size: int  # as the source states it
 
 
+@dataclass(frozen=True, slots=True)
+class RepairedMessage:
+    """A message that the target refused as it is, and took in another form."""
+
+    uid: str
+    size: int  # of the original
+    form: str  # what was changed
+    reason: str  # why: the target's words to the original
+
+
 @dataclass(slots=True)
 class MailboxReport:
     """One mailbox of the source. Names are in Unicode, as a person reads them."""
@@ -42,6 +52,7 @@ class MailboxReport:
     copied: int = 0  # in this run
     already: int = 0  # copied by an earlier run, or found at the target after a crash
     refused: list[RefusedMessage] = field(default_factory=list)
+    repaired: list[RepairedMessage] = field(default_factory=list)  # of those copied: not as they are
     vanished: int = 0  # deleted at the source between listing and fetching
     left_out: int = 0  # by an option, such as --filter
     too_large: list[LargeMessage] = field(default_factory=list)  # of those left out

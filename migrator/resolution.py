@@ -6,16 +6,17 @@ Nothing is ever changed on either side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from migrator.content import ContentDigest, digest_header, message_id
 from migrator.dates import moment
 from migrator.intents import Description, match_messages, plausible
-from migrator.long_lines import LineBreaker
+from migrator.ladder import transformer_of
 from migrator.marks import UNKNOWN, Change, MailboxMarks, Runs
 from migrator.report import MailboxReport
+from migrator.rewrite import Transformer
 from migrator.session import Session, Surroundings
 from wire.imap.client import ImapClient
 from wire.imap.encoder import render_uid_sets
@@ -57,7 +58,8 @@ async def resolve_intents(
     taken = {target for _, target in marks.runs} | others
     candidates = [uid for uid in above if uid not in taken]
     intended = [uid for uid in marks.intents if uid in present]
-    sources = await _describe_intended(session, marks.source, intended)
+    forms = {uid: marks.intents[uid].form for uid in intended}
+    sources = await _describe_intended(session, marks.source, forms)
     targets = await plausible_ones(session.target, candidates, sources)
     found = match_messages(sources, targets)
     for uid, target in list(found.items()):
@@ -112,19 +114,21 @@ async def rematch(
 
 
 async def locate(
-    session: Session, appended: Sequence[int], floor: int, taken: frozenset[int]
+    target: ImapClient,
+    sent: Sequence[int],
+    floor: int,
+    taken: frozenset[int],
+    describe: Callable[[], Sequence[Description]],
 ) -> tuple[dict[int, int], int]:
     """Where a server without UIDPLUS has put the messages it confirmed, in the order they were sent.
 
     Returns (source uid -> target uid for those that were found, the highest uid seen). When nobody else delivered
     meanwhile, the order tells; otherwise the contents do.
     """
-    arrived = [uid for uid in await uids_from(session.target, floor) if uid not in taken]
-    if len(arrived) == len(appended):
-        return dict(zip(appended, arrived, strict=True)), max(arrived, default=floor - 1)
-    options = session.options
-    sources = await _describe(session.source, list(appended), options.fetch_item, longest_line=options.longest_line)
-    return await locate_among(session.target, sources, floor, taken)
+    arrived = [uid for uid in await uids_from(target, floor) if uid not in taken]
+    if len(arrived) == len(sent):
+        return dict(zip(sent, arrived, strict=True)), max(arrived, default=floor - 1)
+    return await locate_among(target, describe(), floor, taken)
 
 
 async def locate_among(
@@ -181,26 +185,30 @@ async def _something_is_missing(session: Session, marks: MailboxMarks, floor: in
     return selected.uidnext - floor > len(above)
 
 
-async def _describe_intended(session: Session, mailbox: bytes, uids: Sequence[int]) -> list[Description]:
-    """The source's messages, as they are sent to the target.
+async def _describe_intended(session: Session, mailbox: bytes, forms: Mapping[int, str]) -> list[Description]:
+    """The source's messages, in the forms in which they were sent to the target.
 
     Of those within which the source broke off here before, only what it says of them: a message that ends each
     connection must not keep the others from being settled.
     """
-    suspect = [uid for uid in uids if (mailbox, uid) in session.ungiven]
-    wanted = [uid for uid in uids if (mailbox, uid) not in session.ungiven]
+    lessons, options = session.lessons, session.options
+    suspect = [uid for uid in forms if (mailbox, uid) in lessons.ungiven]
+    wanted = [uid for uid in forms if (mailbox, uid) not in lessons.ungiven]
     summaries = await summaries_of(session.source, suspect)
     outlined = [Description(uid, moment(found.internal_date), found.size) for uid, found in summaries.items()]
-    options = session.options
     fetched: list[Description] = []
+
+    def changed(uid: int) -> Transformer | None:
+        return transformer_of(options.longest_line, forms[uid])
+
     try:
-        await _describe(session.source, wanted, options.fetch_item, fetched, longest_line=options.longest_line)
+        await _describe(session.source, wanted, options.fetch_item, fetched, changed=changed)
     except Temporary as trouble:
         done = {message.uid for message in fetched}
         due = next((uid for uid in wanted if uid not in done), None)
         if due is not None and not trouble.code:
-            session.breaks[mailbox, due] += 1
-            session.ungiven.add((mailbox, due))
+            lessons.breaks[mailbox, due] += 1
+            lessons.ungiven.add((mailbox, due))
         raise
     return outlined + fetched
 
@@ -211,26 +219,25 @@ async def _describe(
     item: bytes,
     described: list[Description] | None = None,
     *,
-    longest_line: int = 0,
+    changed: Callable[[int], Transformer | None] = lambda _uid: None,
 ) -> list[Description]:
     """Each message with the digest of its content; nothing is kept of the content itself.
 
-    They are put into `described` one by one, so that a caller sees how far it came. With `longest_line` the
-    digest is of the message with its lines broken, as the target has it.
+    They are put into `described` one by one, so that a caller sees how far it came. What `changed` gives for a message
+    is applied to it first: the digest is of what the target has.
     """
     described = [] if described is None else described
     summaries = await summaries_of(client, uids)
     async for body in client.fetch_bodies([uid for uid in uids if uid in summaries], item=item):
-        digest = ContentDigest()
-        breaker = LineBreaker(longest_line) if longest_line else None
+        digest, transformer = ContentDigest(), changed(body.uid)
         async for chunk in body.chunks:
-            digest.feed(breaker.feed(chunk) if breaker else chunk)
+            digest.feed(transformer.feed(chunk) if transformer else chunk)
         if body.size is None:
             continue
-        if breaker:
-            digest.feed(breaker.finish())
+        if transformer:
+            digest.feed(transformer.finish())
         summary = summaries[body.uid]
-        size = digest.size if breaker and breaker.broken else summary.size
+        size = digest.size if transformer else summary.size
         described.append(
             Description(body.uid, moment(summary.internal_date), size, digest.digest(), message_id(digest.header))
         )

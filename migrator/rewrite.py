@@ -1,24 +1,53 @@
-"""A message whose lines are broken on its way: spooled, because APPEND needs its length before its first byte."""
+"""A message that is changed on its way: spooled, because APPEND needs its length before its first byte."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import IO, Final
-
-from migrator.long_lines import LineBreaker
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import IO, Final, Protocol
 
 _IN_MEMORY: Final = 1 << 18  # most mail is smaller; what is larger is written to disk
 _PIECE: Final = 1 << 16
 
 
+class Transformer(Protocol):
+    """Changes a message that is fed in pieces of any size."""
+
+    def feed(self, data: bytes, /) -> bytes:
+        """What can be said of the changed message so far."""
+        ...
+
+    def finish(self) -> bytes:
+        """The rest, when the message has ended."""
+        ...
+
+
+class Chain:
+    """Several changes, one behind the other."""
+
+    def __init__(self, transformers: Sequence[Transformer]) -> None:
+        self._transformers = transformers
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes, through all of them."""
+        for transformer in self._transformers:
+            data = transformer.feed(data)
+        return data
+
+    def finish(self) -> bytes:
+        """What each still holds, through those behind it."""
+        rest = b""
+        for transformer in self._transformers:
+            rest = transformer.feed(rest) + transformer.finish()
+        return rest
+
+
 class Rewritten:
     """One message, whole. `close` gives its room back."""
 
-    def __init__(self, file: IO[bytes], size: int, broken: int) -> None:
+    def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
         self.size = size
-        self.broken = broken  # lines; 0 for a message that is as it was
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes, from the beginning."""
@@ -31,16 +60,20 @@ class Rewritten:
         self._file.close()
 
 
-async def break_lines(chunks: AsyncIterator[bytes], limit: int) -> Rewritten:
+async def rewrite(chunks: AsyncIterator[bytes], transformer: Transformer) -> Rewritten:
     """Read a message to its end. Whatever `chunks` raises passes, and nothing is left behind."""
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - it lives as long as the Rewritten
-    breaker = LineBreaker(limit)
     size = 0
     try:
         async for chunk in chunks:
-            size += file.write(breaker.feed(chunk))
-        size += file.write(breaker.finish())
+            size += file.write(transformer.feed(chunk))
+        size += file.write(transformer.finish())
     except BaseException:
         file.close()
         raise
-    return Rewritten(file, size, breaker.broken)
+    return Rewritten(file, size)
+
+
+def rewrite_whole(content: bytes, transformer: Transformer) -> bytes:
+    """A message in memory, changed."""
+    return transformer.feed(content) + transformer.finish()

@@ -13,6 +13,7 @@ from migrator.access import Access, open_imap
 from migrator.marks import Change, MailboxMarks, MarkStore
 from migrator.options import CopyOptions
 from migrator.plan import Naming
+from migrator.quarantine import Quarantine
 from migrator.report import Checkpoint, Progress, ProgressListener, keep_quiet, pass_by, print_nothing
 from migrator.window import Window, WindowClosed, local_time
 from wire.imap.client import ImapClient
@@ -30,6 +31,7 @@ class Surroundings:
     progress: ProgressListener = keep_quiet
     now: Callable[[], float] = time.time
     sleep: Sleep = asyncio.sleep
+    quarantine: Quarantine | None = None  # where messages are kept that the target takes in no form
     patient: bool = False  # wait until a closed --window opens, rather than raise WindowClosed
     say: Callable[[str], None] = print_nothing  # what a person should know now, in a line
 
@@ -56,6 +58,18 @@ class Surroundings:
 
 
 @dataclass(slots=True)
+class Lessons:
+    """What a run has learnt of both servers, over all its connections. Keys are (source mailbox, uid)."""
+
+    refused: set[tuple[bytes, int]] = field(default_factory=set)  # tried in this run: not once more
+    breaks: Counter[tuple[bytes, int]] = field(default_factory=Counter)  # connections lost within a message
+    ungiven: set[tuple[bytes, int]] = field(default_factory=set)  # at which the source itself broke off
+    doubtful: set[tuple[bytes, int]] = field(default_factory=set)  # under way with others when a connection was lost
+    tolerated: frozenset[str] = frozenset()  # oddities that the target has accepted
+    cautious: bool = False  # the target has answered BAD to a pipelined message: each waits for its answer from now on
+
+
+@dataclass(slots=True)
 class Session:
     """Both connections, logged in, and what goes with them."""
 
@@ -66,10 +80,8 @@ class Session:
     options: CopyOptions
     marks: MarkStore
     around: Surroundings
-    refused: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) tried in this run: not once more
-    breaks: Counter[tuple[bytes, int]] = field(default_factory=Counter)  # connections lost within (mailbox, uid)
-    ungiven: set[tuple[bytes, int]] = field(default_factory=set)  # (mailbox, uid) at which the source itself broke off
     existing: frozenset[bytes] = frozenset()  # mailboxes of the target, when the plan was made
+    lessons: Lessons = field(default_factory=Lessons)
     names: set[bytes] = field(default_factory=set)  # at the target, each meant for one source mailbox
     renamed: dict[bytes, bytes] = field(default_factory=dict)  # planned name, name it got because that was refused
     source_naming: Naming = field(default_factory=Naming)
@@ -103,9 +115,9 @@ class Session:
         self.source.close()
         self.target.close()
 
-    def touch(self) -> None:
-        """Something went on: neither server has kept us waiting."""
-        deadline = asyncio.get_running_loop().time() + self.options.timeout
+    def touch(self, more: float = 0.0) -> None:
+        """Something went on: neither server has kept us waiting. `more` seconds are for what is under way."""
+        deadline = asyncio.get_running_loop().time() + self.options.timeout + more
         self.source.deadline = self.target.deadline = deadline
 
     async def record(self, marks: MailboxMarks, change: Change) -> None:

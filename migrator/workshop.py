@@ -20,6 +20,7 @@ from migrator.ledger.logins import Logins
 from migrator.ledger.marks import LedgerMarks, LedgerUidls
 from migrator.ledger.store import Store
 from migrator.options import CopyOptions
+from migrator.quarantine import Quarantine
 from migrator.report import ProgressListener, Report
 from migrator.seal import Opener
 from migrator.session import Surroundings
@@ -27,14 +28,16 @@ from migrator.settings import Settings
 from wire.outcome import SetupTrouble
 
 ADOPTION_LOCK = "adoption.lock"  # in the state directory, shared with the helper
+QUARANTINE = "quarantine"  # the same: messages that CommuniGate takes in no form
 CLI_SESSIONS = "cli-sessions"  # the same: the CLI sessions of all processes together
 
 
 class MailCopy:
     """Copies with the ledger's marks. One account has one set of them, whatever its old server is called."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, directory: Path) -> None:
         self._store = store
+        self._quarantine = directory / QUARANTINE
 
     async def __call__(
         self,
@@ -46,7 +49,8 @@ class MailCopy:
         progress: ProgressListener,
         before_copy: BeforeCopy,
     ) -> Report:
-        around = Surroundings(progress=progress)
+        quarantine = Path(options.quarantine) if options.quarantine else self._quarantine
+        around = Surroundings(progress=progress, quarantine=Quarantine(quarantine))
         if source.endpoint.protocol == "pop3":
             uidls = LedgerUidls(self._store, account)
             return await pop_mover.copy_account(source, target, options, uidls, around, before_copy=before_copy)
@@ -120,7 +124,7 @@ class Workshop:
         )
         keep_done = settings.state.keeps_passwords
         logins = Logins(self._store, keep_done=keep_done)
-        return JobRunner(settings, logins, opener, adopter, MailCopy(self._store))
+        return JobRunner(settings, logins, opener, adopter, MailCopy(self._store, settings.state.directory))
 
 
 def _fingerprint(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:

@@ -46,7 +46,8 @@ class ReceiveBuffer:
         """Exactly `count` bytes, or None if they are not all here."""
         if len(self._data) < count:
             return None
-        block = bytes(self._data[:count])
+        with memoryview(self._data) as view:  # a slice of the bytearray would be a copy of its own
+            block = bytes(view[:count])
         del self._data[:count]
         self._searched = 0
         return block

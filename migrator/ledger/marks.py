@@ -38,7 +38,7 @@ SCHEMA: Final = (
         state       TEXT NOT NULL,                      -- intent | confirmed (stored, but not known where) | refused
         floor       INTEGER NOT NULL DEFAULT 0,         -- the target's next uid before an intent
         recorded_at REAL NOT NULL DEFAULT 0,
-        reason      TEXT NOT NULL DEFAULT '',
+        reason      TEXT NOT NULL DEFAULT '',           -- of a refusal; of an intent, the form it is sent in
         PRIMARY KEY (mailbox, uid)
     ) WITHOUT ROWID
     """,
@@ -108,7 +108,7 @@ class LedgerMarks:
             assert mailbox is not None
             _insert_refused(connection, mailbox, marks.refused)
             for uid, intent in marks.intents.items():
-                _insert_intents(connection, mailbox, [uid], intent.floor, intent.recorded_at)
+                _insert_intents(connection, mailbox, [uid], intent)
             _confirm(connection, mailbox, [uid for uid, intent in marks.intents.items() if intent.confirmed])
             return generation
 
@@ -123,6 +123,7 @@ class LedgerMarks:
         known = marks.generation
         marks.apply(change)
         runs = str(marks.runs) if change.copied else None
+        intent = Intent(change.floor, change.recorded_at, form=change.form)
 
         def work(connection: sqlite3.Connection) -> None:
             row = connection.execute(
@@ -141,7 +142,7 @@ class LedgerMarks:
             )
             _insert_refused(connection, mailbox, change.refused)
             _confirm(connection, mailbox, change.confirmed)
-            _insert_intents(connection, mailbox, change.intended, change.floor, change.recorded_at)
+            _insert_intents(connection, mailbox, change.intended, intent)
 
         await self._store.write(work)
         marks.generation = known + 1
@@ -162,7 +163,7 @@ def _load(connection: sqlite3.Connection, copy: str, source: bytes) -> MailboxMa
         if state == "refused":
             marks.refused[uid] = reason
         else:
-            marks.intents[uid] = Intent(floor, recorded_at, confirmed=state == "confirmed")
+            marks.intents[uid] = Intent(floor, recorded_at, confirmed=state == "confirmed", form=reason)
     return marks
 
 
@@ -173,13 +174,11 @@ def _insert_refused(connection: sqlite3.Connection, mailbox: int, refused: Mappi
     )
 
 
-def _insert_intents(
-    connection: sqlite3.Connection, mailbox: int, uids: Sequence[int], floor: int, recorded_at: float
-) -> None:
+def _insert_intents(connection: sqlite3.Connection, mailbox: int, uids: Sequence[int], intent: Intent) -> None:
     connection.executemany(
-        "INSERT OR REPLACE INTO marked_messages (mailbox, uid, state, floor, recorded_at)"
-        " VALUES (?, ?, 'intent', ?, ?)",
-        [(mailbox, uid, floor, recorded_at) for uid in uids],
+        "INSERT OR REPLACE INTO marked_messages (mailbox, uid, state, floor, recorded_at, reason)"
+        " VALUES (?, ?, 'intent', ?, ?, ?)",
+        [(mailbox, uid, intent.floor, intent.recorded_at, intent.form) for uid in uids],
     )
 
 

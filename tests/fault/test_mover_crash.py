@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator import mailbox_copy
+from migrator import delivery
 from migrator.access import Access
 from migrator.ledger.marks import LedgerMarks
 from migrator.ledger.store import Store
@@ -92,7 +92,7 @@ async def world(path: Path, *, capabilities: bytes | None = None) -> AsyncIterat
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches from ten messages."""
-    monkeypatch.setattr(mailbox_copy, "BATCH_MESSAGES", 4)
+    monkeypatch.setattr(delivery, "BATCH_MESSAGES", 4)
 
 
 MANNERS = {
@@ -223,7 +223,10 @@ async def test_an_old_intent_is_settled_without_waiting(tmp_path: Path) -> None:
 
 
 async def test_mail_that_others_deliver_meanwhile_is_neither_taken_for_ours_nor_touched(tmp_path: Path) -> None:
-    for crash_at in range(8, 60, 4):
+    async with world(tmp_path, capabilities=b"IMAP4rev1") as undisturbed:
+        await undisturbed.copy()
+        steps = len(undisturbed.steps)
+    for crash_at in range(8, steps, 4):
         path = tmp_path / str(crash_at)
         path.mkdir()
         async with world(path, capabilities=b"IMAP4rev1") as it:

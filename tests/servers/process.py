@@ -62,8 +62,11 @@ def free_ports(count: int, host: str = LOOPBACK) -> list[int]:
 
 
 def server_directory() -> Path:
-    """A new directory that unprivileged server processes may enter, with a path short enough for sockets."""
-    path = Path(tempfile.mkdtemp(prefix="xa-", dir="/tmp"))
+    """A new directory that unprivileged server processes may enter, with a path short enough for sockets.
+
+    Below /tmp, or below $EXTAUTH_TEST_DIR: measurements of programs should not wait for a disk.
+    """
+    path = Path(tempfile.mkdtemp(prefix="xa-", dir=os.environ.get("EXTAUTH_TEST_DIR", "/tmp")))
     path.chmod(0o755)
     return path
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from typing import Final
 
 from wire.endpoint import Endpoint, Security, TlsPolicy
+from wire.imap.append import Pipeline, append
 from wire.imap.classify import classify_failure, classify_login, classify_mailbox_failure, classify_unsendable
 from wire.imap.dialogue import Completed, Dialogue
 from wire.imap.encoder import Arg, Text, Unsendable, quote, render_flags, render_uid_sets
@@ -32,7 +33,7 @@ from wire.imap.results import (
     read_status,
     read_summary,
 )
-from wire.imap.transfer import Body, Fetcher, append
+from wire.imap.transfer import Body, Fetcher
 from wire.outcome import Answer, ProtocolTrouble, Scope, SetupTrouble, Temporary, Verdict, clean_reason
 from wire.secret import Secret
 from wire.stream import Stream
@@ -389,11 +390,21 @@ class ImapClient:
     def fetch_bodies(
         self, uids: Iterable[int], *, item: bytes = b"BODY.PEEK[]", window: int = 8
     ) -> AsyncGenerator[Body, None]:
-        """Whole messages as streams, in the order in which the server answers; see `transfer.Fetcher`.
+        """Messages as streams, in the order in which the server answers; see `transfer.Fetcher`.
 
         Where a server cannot give `BODY.PEEK[]`, `item` may be `RFC822.PEEK` or `BINARY.PEEK[]`.
         """
-        return Fetcher(self._dialogue, uids, item=item, window=window).bodies()
+        return self.fetcher(uids, item=item, window=window).bodies()
+
+    def fetcher(
+        self, uids: Iterable[int], *, item: bytes = b"BODY.PEEK[]", window: int = 8, group: int = 1, whole: int = 0
+    ) -> Fetcher:
+        """The same with `group` messages in a command, those of at most `whole` bytes not as streams."""
+        return Fetcher(self._dialogue, uids, item=item, window=window, group=group, whole=whole)
+
+    def pipeline(self, mailbox: bytes) -> Pipeline | None:
+        """APPEND without waiting; None where each message must be announced first."""
+        return Pipeline(self._dialogue, mailbox) if Pipeline.possible(self._dialogue, mailbox) else None
 
     async def append(
         self,
@@ -403,7 +414,7 @@ class ImapClient:
         size: int,
         chunks: AsyncIterator[bytes],
     ) -> Appended:
-        """Store one message as it comes; see `transfer`."""
+        """Store one message as it comes; see `append.append`."""
         return await append(self._dialogue, mailbox, flags, internal_date, size=size, chunks=chunks)
 
     async def store_flags(self, uids: Iterable[int], change: bytes, flags: Iterable[bytes]) -> None:

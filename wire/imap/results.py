@@ -197,6 +197,22 @@ def read_summary(items: dict[str, Value]) -> Summary | None:
 _APPENDUID: Final = re.compile(rb" *(\d{1,10}) +(\d{1,10}) *\Z")
 
 
+_APPENDUIDS: Final = re.compile(rb" *(\d{1,10}) +([0-9:,]+) *\Z")
+
+
+def read_all_appended(reply: Completed, count: int) -> list[Appended]:
+    """`[APPENDUID uidvalidity uids]` of one APPEND with `count` messages; nothing is known where the numbers differ."""
+    match = _APPENDUIDS.match(reply.code_args) if reply.code == "APPENDUID" else None
+    if match is not None:
+        try:
+            uids = parse_uid_set(match[2])
+        except ValueError:
+            uids = []
+        if len(uids) == count:
+            return [Appended(int(match[1]), uid) for uid in uids]
+    return [Appended(None, None)] * count
+
+
 def read_appended(reply: Completed) -> Appended:
     """`[APPENDUID uidvalidity uid]` of a single APPEND."""
     match = _APPENDUID.match(reply.code_args) if reply.code == "APPENDUID" else None

@@ -1,75 +1,95 @@
-"""Messages of any size through bounded memory: FETCH as a stream of pieces, APPEND from one. RFC 3501 6.3.11, 6.4.5.
+"""Messages out of a server through bounded memory: small ones whole, large ones as a stream of pieces (RFC 3501 6.4.5).
 
 A body's `chunks` end normally only after its whole literal and the end of its FETCH response came, and raise otherwise.
-An APPEND whose source fails is cut off with the connection, never padded, so that the server stores nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from wire.imap.classify import classify_append_failure, classify_failure
+from wire.imap.classify import classify_failure
 from wire.imap.dialogue import Completed, Dialogue
-from wire.imap.encoder import Arg, LiteralOf, Text, Unsendable, quote, render_flags, undisputed
+from wire.imap.encoder import render_uid_set
 from wire.imap.parser import Assembler, Response, Status, Untagged, check_literal
-from wire.imap.results import Appended, read_appended, read_fetch, read_number
-from wire.outcome import MailboxUnavailable, MessageRefused, ProtocolTrouble, Temporary
+from wire.imap.results import read_fetch, read_number
+from wire.outcome import ProtocolTrouble, Temporary
 
 CHUNK: Final = 65536  # bytes handed on at once: one socket read
-UNASKED_LIMIT: Final = 1 << 20  # larger literals are announced first ({n}), so that a refusal costs no upload
 
 
 @dataclass(slots=True)
 class Body:
     """One message on its way. `size` is the length of its literal; None when the server gave none.
 
-    Then `trouble` is "" for a message that is gone, else the server's words for not giving it. `chunks`
-    may be read once, and before the next body is asked for; what is left unread is passed over.
+    Then `trouble` is "" for a message that is gone, else the server's words for not giving it. `content` is the
+    whole message where it is no longer than what was asked for as whole; else `chunks` may be read once, and before
+    the next body is asked for; what is left unread is passed over.
     """
 
     uid: int
     size: int | None
     chunks: AsyncGenerator[bytes, None]
     trouble: str = ""
+    content: bytes | None = None
 
 
 _RFC822: Final = frozenset({"RFC822", "RFC822.TEXT", "RFC822.HEADER"})
 _UID: Final = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.IGNORECASE)
+# What nearly every server says; all else takes the longer way through the parser.
+_USUAL: Final = re.compile(
+    rb"\* \d+ FETCH \(UID (\d{1,10}) (?:FLAGS \([^()\"{]*\) )?(?:BODY\[\]|RFC822) \{(\d{1,15})\}\Z"
+)
 
 
 class Fetcher:
-    """Pipelined `UID FETCH uid (UID item)` commands, one for each message.
+    """Pipelined `UID FETCH uids (UID item)` commands, each for `group` messages, `window` of them under way.
 
     Bodies come in the order in which the server sends them: that asked for, with every known server, but a message
     that is gone may show late. Tagged replies may lag behind the content of later commands (Dovecot puts off several
-    and sends them together), so a message is finished by the end of its FETCH response; a NO after that is Temporary.
+    and sends them together), so a message is finished by the end of its FETCH response. A NO to a group says nothing
+    about each of its messages: those that did not come are asked for one by one. A NO after all content is Temporary.
     """
 
-    def __init__(self, dialogue: Dialogue, uids: Iterable[int], *, item: bytes, window: int) -> None:
+    def __init__(
+        self, dialogue: Dialogue, uids: Iterable[int], *, item: bytes, window: int, group: int = 1, whole: int = 0
+    ) -> None:
         self._dialogue = dialogue
         self._item = item
-        self._window = max(1, window)
+        self._group = max(1, group)
+        self._window = max(1, window) * self._group
+        self._whole_limit = whole
         self._waiting = deque(dict.fromkeys(uids))
-        self._open: dict[bytes, int] = {}  # tag -> uid, until the tagged reply
+        self._alone: deque[int] = deque()  # of groups that the server did not give whole
+        self._open: dict[bytes, list[int]] = {}  # tag -> uids, until the tagged reply
         self._due: dict[int, None] = {}  # uids asked for and not answered with content, in order
+        self._ready: deque[Body] = deque()
         self._assembler = Assembler()
         self._whole = True  # no response is half read
+        self._reading = 0  # the uid of a short message that is half read
+
+    @property
+    def next_due(self) -> int:
+        """The message that the server is sending, or is to send next; 0 if none is."""
+        return self._reading or next(iter(self._due), 0)
 
     async def bodies(self) -> AsyncGenerator[Body, None]:
         """Each message in turn. Left before the end, it closes the connection: replies are still on their way."""
         if self._dialogue.stream.buffered:
             await self._dialogue.settle()
         try:
-            while self._waiting or self._open:
-                await self._ask()
-                body = await self._answer()
-                if body is None:
+            while self._waiting or self._alone or self._open or self._ready:
+                if not self._ready:
+                    await self._ask()
+                    await self._answer()
                     continue
+                body = self._ready.popleft()
                 yield body
+                if body.content is not None or body.size is None:
+                    continue
                 async for _ in body.chunks:
                     pass
                 if not self._whole:
@@ -81,35 +101,60 @@ class Fetcher:
     async def _ask(self) -> None:
         """Keep the window full, several commands to a write."""
         self._dialogue.renew()
-        if not self._waiting or len(self._due) > self._window // 2:
+        if not (self._waiting or self._alone) or len(self._due) > self._window // 2:
             return
         commands: list[bytes] = []
-        while self._waiting and len(self._due) < self._window:
-            uid = self._waiting.popleft()
+        while len(self._due) < self._window and (uids := self._next_group()):
             tag = self._dialogue.next_tag()
-            commands.append(b"%b UID FETCH %d (UID %b)\r\n" % (tag, uid, self._item))
-            self._open[tag] = uid
-            self._due[uid] = None
+            commands.append(b"%b UID FETCH %b (UID %b)\r\n" % (tag, render_uid_set(uids), self._item))
+            self._open[tag] = uids
+            self._due.update(dict.fromkeys(uids))
         await self._dialogue.stream.write(b"".join(commands))
 
-    async def _answer(self) -> Body | None:
-        """The next message, from one response; None if that response was about none."""
-        response = await self._read()
+    def _next_group(self) -> list[int]:
+        if self._alone:
+            return [self._alone.popleft()]
+        count = min(self._group, len(self._waiting))
+        return [self._waiting.popleft() for _ in range(count)]
+
+    async def _answer(self) -> None:
+        """Read one response; what it holds of messages is ready then."""
+        dialogue, ready = self._dialogue, self._ready
+        with dialogue.closing():
+            line = await dialogue.stream.read_line(dialogue.line_limit)
+        usual = _USUAL.match(line)
+        if usual is not None:
+            self._assembler.add_line(line)
+            ready.append(await self._begin(self._take_due(int(usual[1])), int(usual[2])))
+            return
+        response = await self._read(line)
         if isinstance(response, int):
             named = _UID.search(self._assembler.parts[0])
-            uid = self._take_due(int(named[1]) if named else next(iter(self._due), 0))
+            ready.append(await self._begin(self._take_due(int(named[1]) if named else self.next_due), response))
+        elif isinstance(response, Untagged):
+            with dialogue.closing():
+                body = self._inline(response)
+            if body is not None:
+                ready.append(body)
+        elif not isinstance(response, Status):
+            raise dialogue.broken("the server asks for more where nothing more is due")
+        elif not response.tag:
+            dialogue.refuse_bye(response)
+        else:
+            uids = self._open.pop(response.tag, [])
+            self._without_content(uids, dialogue.complete(response.tag if uids else b"", response))
+
+    async def _begin(self, uid: int, size: int) -> Body:
+        """The message whose literal comes next: whole if it is short."""
+        if size > self._whole_limit:
             self._whole = False
-            return Body(uid, response, self._stream(uid, response))
-        if isinstance(response, Untagged):
-            with self._dialogue.closing():
-                return self._inline(response)
-        if not isinstance(response, Status):
-            raise self._dialogue.broken("the server asks for more where nothing more is due")
-        if not response.tag:
-            self._dialogue.refuse_bye(response)
-            return None
-        uid = self._open.pop(response.tag, 0)
-        return self._without_content(uid, self._dialogue.complete(response.tag if uid else b"", response))
+            return Body(uid, size, self._stream(uid, size))
+        self._reading = uid
+        content = await self._dialogue.stream.read_exact(size)
+        self._dialogue.renew()
+        await self._end(uid)
+        self._reading = 0
+        return Body(uid, size, _pieces(content), content=content)
 
     def _inline(self, response: Untagged) -> Body | None:
         """A FETCH without a literal: flags that changed, or content as a quoted string or NIL."""
@@ -119,24 +164,29 @@ class Fetcher:
         found = [value for key, value in items.items() if key.startswith(("BODY[", "BINARY[")) or key in _RFC822]
         if not found:
             return None
-        uid = self._take_due(read_number(items["UID"]) if "UID" in items else next(iter(self._due), 0))
+        uid = self._take_due(read_number(items["UID"]) if "UID" in items else self.next_due)
         if isinstance(found[0], bytes):
-            return Body(uid, len(found[0]), _pieces(found[0]))
+            return Body(uid, len(found[0]), _pieces(found[0]), content=found[0])
         return Body(uid, None, _pieces(b""), "the server sent NIL for the message")
 
-    def _without_content(self, uid: int, reply: Completed) -> Body | None:
+    def _without_content(self, uids: list[int], reply: Completed) -> None:
+        """The end of a command: what it did not bring is gone, or not given."""
+        missing = [uid for uid in uids if uid in self._due]
+        trouble = None
         if reply.status != b"OK":
-            trouble = classify_failure(reply.status, reply.code, reply.text, what=f"FETCH {uid}")
+            what = f"FETCH {uids[0]}" if len(uids) == 1 else "FETCH"
+            trouble = classify_failure(reply.status, reply.code, reply.text, what=what)
             if isinstance(trouble, Temporary):
                 raise trouble
-            if uid not in self._due:  # content came, and now the server takes it back
+            if not missing:  # content came, and now the server takes it back
                 raise Temporary(trouble.text, code=reply.code)
+        for uid in missing:
             del self._due[uid]
-            return Body(uid, None, _pieces(b""), "" if reply.code == "EXPUNGEISSUED" else str(trouble))
-        if uid not in self._due:
-            return None
-        del self._due[uid]
-        return Body(uid, None, _pieces(b""))
+            if trouble is not None and len(uids) > 1:
+                self._alone.append(uid)
+                continue
+            gone = trouble is None or reply.code == "EXPUNGEISSUED"
+            self._ready.append(Body(uid, None, _pieces(b""), "" if gone else str(trouble)))
 
     def _take_due(self, uid: int) -> int:
         if uid not in self._due:
@@ -151,100 +201,38 @@ class Fetcher:
             left -= len(piece)
             self._dialogue.renew()
             yield piece
-        self._assembler.add_literal(b"")  # its bytes went another way
-        response = await self._read()
-        with self._dialogue.closing():
+        await self._end(uid)
+        self._whole = True
+
+    async def _end(self, uid: int) -> None:
+        """Read the rest of a response behind its literal, whose bytes went another way."""
+        dialogue = self._dialogue
+        with dialogue.closing():
+            line = await dialogue.stream.read_line(dialogue.line_limit)
+        if line == b")" and len(self._assembler.parts) == 1:
+            self._assembler.parts.clear()
+            return
+        self._assembler.add_literal(b"")
+        response = await self._read(line)
+        with dialogue.closing():
             if not isinstance(response, Untagged):
                 raise ProtocolTrouble("a FETCH response with two literals of content")
             if read_fetch(response).get("UID", b"%d" % uid) != b"%d" % uid:
                 raise ProtocolTrouble("the server sent a message that was not asked for")
-        self._whole = True
 
-    async def _read(self) -> Response | int:
-        """The next response, or the length of a literal of message content that comes next."""
+    async def _read(self, line: bytes) -> Response | int:
+        """The response that goes on with `line`, or the length of a literal of message content that comes next."""
         dialogue, assembler = self._dialogue, self._assembler
         with dialogue.closing():
-            while (size := assembler.add_line(await dialogue.stream.read_line(dialogue.line_limit))) is not None:
+            while (size := assembler.add_line(line)) is not None:
                 if assembler.body_follows():
                     return size
                 check_literal(size, dialogue.literal_limit)
                 assembler.add_literal(await dialogue.stream.read_exact(size))
+                line = await dialogue.stream.read_line(dialogue.line_limit)
             return assembler.take()
 
 
 async def _pieces(block: bytes) -> AsyncGenerator[bytes, None]:
     if block:
         yield block
-
-
-async def append(
-    dialogue: Dialogue,
-    mailbox: bytes,
-    flags: Sequence[bytes],
-    internal_date: bytes | None,
-    *,
-    size: int,
-    chunks: AsyncIterator[bytes],
-) -> Appended:
-    """Store one message of exactly `size` bytes.
-
-    MessageRefused for a NO about the message (or flags and a date that cannot be sent), MailboxUnavailable for one
-    about the mailbox, Temporary by code (OVERQUOTA among them). When `chunks` raise, end early or give too much, the
-    connection is cut off in the literal.
-    """
-    dialogue.renew()
-    if dialogue.stream.buffered:
-        await dialogue.settle()
-    tag = dialogue.next_tag()
-    heads = _append_heads(dialogue, tag, mailbox, flags=flags, date=internal_date, size=size)
-    head = heads.pop() if heads[-1].endswith(b"+}\r\n") else b""  # one that waits for no `+` goes with the message
-    try:
-        reply = await dialogue.ask(heads, tag)
-        if reply is not None and reply.status == b"OK":
-            raise dialogue.broken("OK to a message that was not sent")
-        if reply is None:
-            await _send_literal(dialogue, head, size, chunks)
-            reply = await dialogue.read_reply(tag)
-            if head and reply.status == b"BAD":
-                await dialogue.find_place_again()
-    except BaseException:  # cancelled or failed in the middle of a literal: nothing but an end can follow
-        dialogue.stream.abort()
-        raise
-    if reply.status != b"OK":
-        raise classify_append_failure(reply.status, reply.code, reply.text, what="APPEND")
-    return read_appended(reply)
-
-
-def _append_heads(
-    dialogue: Dialogue, tag: bytes, mailbox: bytes, *, flags: Sequence[bytes], date: bytes | None, size: int
-) -> list[bytes]:
-    """The command up to the message; nothing is sent for what cannot be."""
-    ask = size > UNASKED_LIMIT or not undisputed(mailbox, flags, date)
-    try:
-        args: list[Arg] = [render_flags(flags)] if flags else []
-        if date is not None:
-            args.append(quote(date))
-    except Unsendable as error:
-        raise MessageRefused(error.text) from None
-    try:
-        return dialogue.encode(tag, b"APPEND", (Text(mailbox), *args, LiteralOf(size, ask)))
-    except Unsendable as error:
-        raise MailboxUnavailable(error.text) from None
-
-
-async def _send_literal(dialogue: Dialogue, head: bytes, size: int, chunks: AsyncIterator[bytes]) -> None:
-    """Write the literal and its CRLF, holding the last piece back until `chunks` ended well."""
-    held, left = head, size
-    async for piece in chunks:
-        left -= len(piece)
-        if left < 0:
-            raise ProtocolTrouble(f"the message is longer than the {size} bytes announced")
-        if len(held) >= CHUNK:
-            await dialogue.stream.write(held)
-            dialogue.renew()
-            held = piece
-        else:
-            held += piece
-    if left:
-        raise ProtocolTrouble(f"the message ended {left} bytes before the {size} announced")
-    await dialogue.stream.write(held + b"\r\n")
