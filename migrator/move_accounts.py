@@ -119,6 +119,13 @@ def _refuse_flags_for_one(options: CopyOptions) -> None:
     """UsageTrouble for what makes no sense with a file of accounts."""
     if options.old_password_file or options.new_password_file:
         raise UsageTrouble("the passwords are those of the file: password files are not for MoveAccounts")
+    for flag, given in (
+        ("--sourceUser", options.source_user),
+        ("--targetUser", options.target_user),
+        ("--proxyAuth", options.proxy_user),
+    ):
+        if given:
+            raise UsageTrouble(f"{flag} names one account: it is not for MoveAccounts")
 
 
 def _own_flags(arguments: Sequence[str]) -> tuple[_Wanted, list[str]]:

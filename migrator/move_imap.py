@@ -38,7 +38,7 @@ USAGE_TEXT: Final = (
     "  --copyMailboxClass --oldCLI server --newCLI server\n"
     '  --renameMailbox old new --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
     "  --dry-run --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --special-use --compress\n"
-    "  --quarantine directory\n"
+    "  --quarantine directory --sourceUser user --targetUser user (then the name given is an administrator's)\n"
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"
     "servers: host, host:port, imap://host, imaps://host, imap+starttls://host"
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _move(arguments: Sequence[str]) -> int:
     options, rest = read_flags(arguments, pop=False)
+    if options.source_user and options.proxy_user:
+        raise UsageTrouble("--sourceUser and --proxyAuth both say whose mailboxes are read: give one")
     if len(rest) != 6:
         raise UsageTrouble(f"six arguments are needed behind the flags, {len(rest)} are there")
     old_server, old_name, old_password, new_server, new_name, new_password = rest
@@ -77,6 +79,10 @@ async def move_imap(
 
     Raises what `mover.copy_account` does. `store` may be missing for a dry run only.
     """
+    if options.source_user:
+        source = replace(source, authzid=os.fsencode(options.source_user))
+    if options.target_user:
+        target = replace(target, authzid=os.fsencode(options.target_user))
     copy = copy_key(source, target, options)
     marks = LedgerMarks(store, copy) if store else None
     around = Surroundings(

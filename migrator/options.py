@@ -64,6 +64,8 @@ class CopyOptions:
     rate: int = 0  # --limit-rate: bytes per second from the old server, over all copies; 0 is as fast as it goes
     compress: bool = False  # COMPRESS=DEFLATE with each server that offers it
     window: Window | None = None  # --window: no batch begins outside
+    source_user: str = ""  # the login given is an administrator's, the mailboxes are those of this user (SASL authzid)
+    target_user: str = ""
     special_use: bool = False  # mailboxes for sent mail, drafts and so on go where the target keeps those
     dry_run: bool = False  # say what would be copied, and write nothing
     quarantine: str = ""  # a directory for messages that the target takes in no form
@@ -234,7 +236,11 @@ def _filter(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
 
 
 _DEFAULTS: Final = CopyOptions()
-_NOT_FOR_A_WORKER: Final = {"dry_run": ("--dry-run", "a worker copies")}
+_NOT_FOR_A_WORKER: Final = {
+    "dry_run": ("--dry-run", "a worker copies"),
+    "source_user": ("--sourceUser", "every account would get the mail of one; admin_login opens each one's own"),
+    "target_user": ("--targetUser", "the mail of every account would go to one; copy_as says who appends"),
+}
 _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--verbose": _set(verbose=True),
     "--delete": _set(delete=True),
@@ -267,6 +273,8 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--filter": (2, _filter),
     "--compress": _set(compress=True),
     "--max-size": _value("max_size", parse_size),
+    "--sourceUser": _text("source_user", empty=False),
+    "--targetUser": _text("target_user", empty=False),
     "--special-use": _set(special_use=True),
     "--window": _value("window", Window.parse),
     "--quarantine": _value("quarantine", _directory),

@@ -61,6 +61,7 @@ POP = ["127.0.0.1:1", "john", "secret1", "127.0.0.1:1", "john"]
         ["", *IMAP[1:]],
         ["old", "john", "", *IMAP[3:]],
         ["--oldPasswordFile", "/nonexistent", *IMAP],
+        ["--sourceUser", "a", "--proxyAuth", "b", *IMAP],
     ],
 )
 def test_move_imap_refuses_what_it_cannot_use(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,6 +225,10 @@ def test_bad_rows_are_told_apart_and_keep_the_others() -> None:
         ["--IMAP", "file", "old", "new", "stray"],
         ["--IMAP", "file", "old", "new", "--newCLI", "x:y"],
         ["--IMAP", "file", "old", "new", "--oldPasswordFile", "x"],
+        ["--IMAP", "file", "old", "new", "--sourceUser", "x"],
+        ["--IMAP", "file", "old", "new", "--targetUser", "x"],
+        ["--IMAP", "file", "old", "new", "--proxyAuth", "x"],
+        ["--report", "", "file", "old", "new"],
         ["--IMAP", "file", "smtp://old", "new"],
     ],
 )
