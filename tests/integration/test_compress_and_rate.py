@@ -126,16 +126,18 @@ async def test_not_offered(dovecot: Dovecot) -> None:
     await client.logout(wait=True)
 
 
-async def test_mean_rate(server: Dovecot, certificates: Certificates) -> None:
+@pytest.mark.parametrize(
+    ("run", "security"), [(asyncio.run, Security.PLAIN), (asyncio.run, Security.TLS), (uvloop.run, Security.TLS)]
+)
+def test_mean_rate(
+    server: Dovecot, certificates: Certificates, run: Callable[..., tuple[list[int], float]], security: Security
+) -> None:
     """Two connections together take the time that the rate says: less would be too fast, more may be the machine's."""
-    loop = asyncio.get_running_loop()
-    endpoint = Endpoint("imap", server.host, server.imap_port)
-    clients = [await open_client(endpoint, certificates) for _ in range(2)]
-    await clients[0].create(b"Rate")
-    uid = (await clients[0].append(b"Rate", (), None, len(CONTENT), pieces())).uid or 0
-    limit = RateLimit(len(CONTENT), clock=loop.time)
+    port = server.imaps_port if security is Security.TLS else server.imap_port
+    endpoint = Endpoint("imap", "localhost", port, security)
+    rate = len(CONTENT)
 
-    async def fetch(client: ImapClient) -> int:
+    async def fetch(client: ImapClient, uid: int) -> int:
         await client.examine(b"Rate")
         got = 0
         async for body in client.fetch_bodies([uid]):
@@ -143,16 +145,25 @@ async def test_mean_rate(server: Dovecot, certificates: Certificates) -> None:
                 got += len(piece)
         return got
 
-    for client in clients:
-        client.stream.keep_to(limit)
-    began = loop.time()
-    got = await asyncio.gather(*map(fetch, clients))
-    took = loop.time() - began
+    async def both() -> tuple[list[int], float]:
+        loop = asyncio.get_running_loop()
+        clients = [await open_client(endpoint, certificates) for _ in range(2)]
+        await clients[0].create(b"Rate")
+        uid = (await clients[0].append(b"Rate", (), None, len(CONTENT), pieces())).uid or 0
+        limit = RateLimit(rate, clock=loop.time)
+        for client in clients:
+            client.stream.keep_to(limit)
+        began = loop.time()
+        got = await asyncio.gather(*(fetch(client, uid) for client in clients))
+        took = loop.time() - began
+        for client in clients:
+            await client.logout(wait=True)
+        return got, took
+
+    got, took = run(both())
     assert got == [len(CONTENT)] * 2
-    slack = limit.rate + (1 << 19)  # a second's worth comes at once, and what came last is not waited for
-    assert took > (2 * len(CONTENT) - slack) / limit.rate
-    for client in clients:
-        await client.logout(wait=True)
+    slack = rate + (1 << 19)  # a second's worth comes at once, and what came last is not waited for
+    assert took > (2 * len(CONTENT) - slack) / rate
 
 
 def access(endpoint: Endpoint, login: bytes) -> Access:
