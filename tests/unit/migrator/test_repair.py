@@ -230,3 +230,14 @@ def test_subject_of_a_wrapped_message(header: bytes, subject: str) -> None:
 
 def test_wrapped_without_a_date() -> None:
     assert rung("wrap").apply(b"").startswith(b"Date: Thu, 01 Jan 1970 00:00:00 +0000\r\n")
+
+
+@pytest.mark.parametrize("code", ["ends+nul+header+long+8bit", "wrap", "wrap64"])
+@pytest.mark.parametrize("unit", [b"x", b"\r", b"\n", b"X-Y: z\r\n", b"junk\r\n", "ü".encode(), b"\0", b" "])
+def test_little_is_held_back(code: str, unit: bytes) -> None:
+    """Whatever a message is made of, nearly all of it has been given out when its end comes."""
+    transformer = rung(code).transformer()
+    piece = unit * (16384 // len(unit))
+    for _ in range(32):
+        transformer.feed(piece)
+    assert len(transformer.finish()) < 8192
