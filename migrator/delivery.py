@@ -12,18 +12,17 @@ it sends anything. No message is ever sent a second time before it is known what
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from migrator.content import ContentDigest, message_id
 from migrator.dates import moment
-from migrator.flags import FlagRules
 from migrator.intents import Description
 from migrator.ladder import Refused, climb
 from migrator.long_lines import LineBreaker
 from migrator.marks import UNKNOWN
+from migrator.outgoing import Outgoing, Place, octets_of
 from migrator.plan import show
 from migrator.repair import oddities
 from migrator.report import MailboxReport
@@ -44,32 +43,6 @@ _FETCH_GROUP: Final = 100  # messages in one FETCH command
 _FETCH_WINDOW: Final = 4  # FETCH commands under way
 _FULL: Final = "OVERQUOTA"
 _SLOWEST: Final = 32 << 10  # bytes a second that a target is given time for before it counts as silent
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the messages go, and under which rules."""
-
-    name: bytes  # of the target mailbox, as on the wire
-    uidvalidity: int
-    rules: FlagRules
-    others: frozenset[int]  # target uids that came from other source mailboxes into this one
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One message in memory, ready to go."""
-
-    uid: int
-    letter: Letter
-    odd: frozenset[str]  # what a strict target may dislike in it
-
-    def describe(self) -> Description:
-        """As it is sent."""
-        digest = ContentDigest()
-        digest.feed(self.letter.content)
-        size, when = len(self.letter.content), moment(self.letter.internal_date)
-        return Description(self.uid, when, size, digest.digest(), message_id(digest.header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +72,7 @@ class Delivery:
         self._batch_octets = 0
         self._flight: deque[_Command] = deque()
         self._refused: list[tuple[_Command, Trouble]] = []
+        self._on_trial: frozenset[str] = frozenset()  # oddities of messages that went alone and are not answered yet
         self._unlocated: dict[int, Outgoing | Description] = {}  # confirmed without a uid, in the order they were sent
         self._large_refused: list[tuple[int, MessageRefused]] = []
         self._alone = 0  # the uid of a message that is on its way by itself
@@ -230,42 +204,53 @@ class Delivery:
         if not batch:
             return
         await self.tally.intend([message.uid for message in batch], self.floor)
-        for messages, unasked in self._commands(batch):
-            if unasked:
-                await self._make_room(messages)
-                await self._send(messages)
+        together: list[Outgoing] = []
+        for message in batch:
+            if await self._goes_with_others(message):
+                together.append(message)
+                continue
+            await self._send_unasked(together)
+            together = []
+            if self._goes_unasked(message):
+                self._on_trial |= message.odd
+                await self._send_unasked([message])
             else:
                 await self.drain()
-                await self._ask(messages[0])
+                await self._ask(message)
+        await self._send_unasked(together)
         if "UIDPLUS" not in self.session.target.capabilities:
             await self.drain()  # one batch at a time can be told apart by its order
 
-    def _commands(self, batch: Sequence[Outgoing]) -> Iterator[tuple[list[Outgoing], bool]]:
-        """The batch as commands, in its order, and whether each may go without waiting.
+    def _goes_unasked(self, message: Outgoing) -> bool:
+        """Whether it may be sent without waiting for anything."""
+        doubtful = (self.source, message.uid) in self.session.lessons.doubtful
+        return self._pipeline is not None and not doubtful and self._pipeline.takes(message.letter)
 
-        Several go together only with what the target has taken before: a server that refuses one message within a
-        MULTIAPPEND must not be given the chance to take the next for commands.
+    async def _goes_with_others(self, message: Outgoing) -> bool:
+        """Whether it may go in one command with others: a MULTIAPPEND with what the target has taken before.
+
+        A server that refuses one message in the middle must not be given the chance to take the next for commands. The
+        first of a kind goes alone; when the second comes, its answer is waited for.
         """
-        lessons, pipeline = self.session.lessons, self._pipeline
-        together: list[Outgoing] = []
-        for message in batch:
-            doubtful = (self.source, message.uid) in lessons.doubtful
-            unasked = pipeline is not None and not doubtful and pipeline.takes(message.letter)
-            if unasked and pipeline is not None and pipeline.many and message.odd <= lessons.tolerated:
-                together.append(message)
-                continue
-            if together:
-                yield together, True
-                together = []
-            yield [message], unasked
-        if together:
-            yield together, True
+        lessons = self.session.lessons
+        if self._pipeline is None or not self._pipeline.many or not self._goes_unasked(message):
+            return False
+        if not message.odd <= lessons.tolerated and message.odd & self._on_trial:
+            while self._flight:
+                await self._settle()
+            self._on_trial = frozenset()
+        return message.odd <= lessons.tolerated
+
+    async def _send_unasked(self, messages: Sequence[Outgoing]) -> None:
+        if messages:
+            await self._make_room(messages)
+            await self._send(messages)
 
     async def _make_room(self, messages: Sequence[Outgoing]) -> None:
         """Hear answers until these may go, too."""
-        octets = _octets(messages)
+        octets = octets_of(messages)
         while self._flight and not (
-            _octets(messages) + sum(command.octets for command in self._flight) <= _WINDOW_OCTETS
+            octets_of(messages) + sum(command.octets for command in self._flight) <= _WINDOW_OCTETS
             and len(messages) + sum(len(command.messages) for command in self._flight) <= _WINDOW_MESSAGES
         ):
             await self._settle()
@@ -277,7 +262,7 @@ class Delivery:
         assert self._pipeline is not None
         self.session.touch()
         self.session.around.checkpoint("target: before APPEND")
-        self._flight.append(_Command(messages, _octets(messages)))
+        self._flight.append(_Command(messages, octets_of(messages)))
         await self._pipeline.send([message.letter for message in messages])
 
     async def drain(self) -> None:
@@ -461,10 +446,6 @@ class Delivery:
             lessons.breaks[self.source, culprit] += 1
         else:
             lessons.doubtful.update((self.source, uid) for uid in under_way)
-
-
-def _octets(messages: Sequence[Outgoing]) -> int:
-    return sum(len(message.letter.content) for message in messages)
 
 
 async def _one(content: bytes) -> AsyncIterator[bytes]:

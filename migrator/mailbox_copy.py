@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from migrator.dates import header_date, parse_internal_date, render_internal_date
-from migrator.delivery import Delivery, Place
+from migrator.delivery import Delivery
 from migrator.fetch_item import PEEK, PLAIN, settle_fetch_item
 from migrator.flags import FlagRules
 from migrator.identity import refuse_same_mailbox
 from migrator.ladder import origin_of
 from migrator.marks import UNKNOWN, Change, MailboxMarks, left_to_copy
 from migrator.options import DateFilter
+from migrator.outgoing import Place
 from migrator.plan import Pair, ancestors, safer_name, show
 from migrator.report import LargeMessage, MailboxReport, RefusedMessage
 from migrator.resolution import count_late_arrivals, rematch, resolve_intents, summaries_of

@@ -293,23 +293,24 @@ class _Session:
         return literal
 
     def do_append(self, name: bytes, *rest: Token) -> bytes:
-        self.server.appends += 1
-        flags = [flag for flag in rest[0] if isinstance(flag, bytes)] if isinstance(rest[0], list) else []
-        date, content = (rest[-2] if len(rest) > 1 and isinstance(rest[-2], bytes) else b""), rest[-1]
-        assert isinstance(content, bytes)
-        assert isinstance(date, bytes)
-        box = self.server.boxes.get(name)
+        """One message, or several where MULTIAPPEND was offered: all of them or none (RFC 3502)."""
+        server, box = self.server, self.server.boxes.get(name)
+        letters = _letters(rest)
+        server.appends += len(letters)
+        if len(letters) > 1 and b"MULTIAPPEND" not in server.capabilities:
+            return b"BAD one message at a time"
         if box is None:
             return b"NO [TRYCREATE] no such mailbox"
-        refusal = self.server.on_append(content)
-        if refusal is not None:
+        refusals = [server.on_append(content) for _, _, content in letters]
+        if refusal := next((refusal for refusal in refusals if refusal is not None), None):
             return refusal
-        content = self.server.stored_form(content)
-        if self.server.store_late(self.server.appends):
-            self.server._late.append((box, content, flags, date))
+        letters = [(flags, date, server.stored_form(content)) for flags, date, content in letters]
+        if server.store_late(server.appends):
+            server._late += [(box, content, flags, date) for flags, date, content in letters]
             raise ConnectionError("unanswered, as asked")
-        kept = box.store(content, flags, date)
-        code = b"[APPENDUID %d %d] " % (box.uidvalidity, kept.uid) if b"UIDPLUS" in self.server.capabilities else b""
+        uids = [box.store(content, flags, date).uid for flags, date, content in letters]
+        places = b"%d" % uids[0] if len(uids) == 1 else b"%d:%d" % (uids[0], uids[-1])
+        code = b"[APPENDUID %d %b] " % (box.uidvalidity, places) if b"UIDPLUS" in server.capabilities else b""
         return b"OK " + code + b"done"
 
     def do_uid_store(self, uids: bytes, _change: bytes, flags: Token) -> bytes:
@@ -334,6 +335,26 @@ class _Session:
         return b"OK done"
 
 
+def _letters(tokens: Sequence[Token]) -> list[tuple[list[bytes], bytes, bytes]]:
+    """Flags, date and content of each message of APPEND; a literal is told from a date by what is before it."""
+    letters: list[tuple[list[bytes], bytes, bytes]] = []
+    flags: list[bytes] = []
+    date = b""
+    for token in tokens:
+        if isinstance(token, list):
+            flags = [flag for flag in token if isinstance(flag, bytes)]
+        elif not isinstance(token, _Literal):
+            date = token
+        else:
+            letters.append((flags, date, bytes(token)))
+            flags, date = [], b""
+    return letters
+
+
+class _Literal(bytes):
+    """An argument that came as a literal."""
+
+
 def _tokens(text: bytes, literals: list[bytes]) -> list[Token]:
     stack: list[list[Token]] = [[]]
     for quoted, bracket, atom, literal in _TOKEN.findall(_join_header_fields(text)):
@@ -343,7 +364,7 @@ def _tokens(text: bytes, literals: list[bytes]) -> list[Token]:
             done = stack.pop()
             stack[-1].append(done)
         elif literal:
-            stack[-1].append(literals[int(literal)])
+            stack[-1].append(_Literal(literals[int(literal)]))
         elif atom:
             stack[-1].append(atom)
         else:
