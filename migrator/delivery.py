@@ -203,6 +203,7 @@ class Delivery:
         batch, self._batch, self._batch_octets = self._batch, [], 0
         if not batch:
             return
+        self.session.around.check_window(self.session.options.window)
         await self.tally.intend([message.uid for message in batch], self.floor)
         together: list[Outgoing] = []
         for message in batch:

@@ -101,8 +101,8 @@ class MailboxCopy:
             safer = safer_name(self._pair.target, separator)
             if safer == self._pair.target or safer in session.names:
                 raise
+            session.names.add(safer)  # at once: another session may be about to choose the same
             await self._create(safer)
-            session.names.add(safer)
             session.renamed[self._pair.target] = safer
             self._target_name = safer
             self._report.target = show(safer)

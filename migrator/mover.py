@@ -18,6 +18,7 @@ from migrator.access import Access
 from migrator.account_plan import ends_of, list_mailboxes, plan_account
 from migrator.acls import copy_acl, owners_of
 from migrator.classes import copy_classes
+from migrator.crew import Crew
 from migrator.identity import identify
 from migrator.mailbox_copy import MOST_BREAKS, MailboxCopy
 from migrator.marks import UNKNOWN, MarkStore
@@ -171,13 +172,21 @@ class _Run:
         return await identify(session.source, opened, await session.source.uid_search(b"ALL"))
 
     async def _copy_pairs(self, session: Session, pairs: list[Pair]) -> None:
-        """Each mailbox in turn; one that cannot be copied does not keep the others from it."""
+        """All mailboxes; those that go into one of the target's are kept together, in one session."""
         session.names = {pair.target for pair in pairs}
-        sources: dict[bytes, list[bytes]] = defaultdict(list)
-        for pair in pairs:
-            sources[pair.target].append(pair.source)
+        groups: dict[bytes, list[tuple[Pair, MailboxReport]]] = defaultdict(list)
         for pair, box in zip(pairs, self.report.mailboxes, strict=True):
-            others = await _uids_of(session, [name for name in sources[pair.target] if name != pair.source])
+            groups[pair.target].append((pair, box))
+        try:
+            await Crew(session, groups.values(), self._copy_group, most=self._options.connections).run()
+        finally:
+            self.report.notes += self._lessons.notes
+        session.touch()
+
+    async def _copy_group(self, session: Session, group: list[tuple[Pair, MailboxReport]]) -> None:
+        """Each mailbox in turn; one that cannot be copied does not keep the others from it."""
+        for pair, box in group:
+            others = await _uids_of(session, [one.source for one, _ in group if one.source != pair.source])
             try:
                 await MailboxCopy(session, pair, box, others).run()
                 if self._options.acl:
@@ -236,10 +245,8 @@ async def _uids_of(session: Session, sources: list[bytes]) -> frozenset[int]:
 
 
 async def _both_alive(session: Session) -> bool:
-    session.touch()
     try:
-        await session.source.noop()
-        await session.target.noop()
+        await session.keep()
     except Temporary:
         return False
     return True

@@ -21,6 +21,7 @@ from wire.endpoint import parse_endpoint
 
 GUIDE_TIMEOUT: Final = 20.0  # seconds without an answer; the guide's own number
 PATIENT_TIMEOUT: Final = 3600.0  # --notimeout, the guide's number too
+MOST_CONNECTIONS: Final = 32  # of one account: each has its buffers, and few servers allow one user more
 WORKER_TIMEOUT: Final = 300.0  # a worker has time: a cold mailbox of a million messages takes minutes to open
 
 
@@ -64,6 +65,7 @@ class CopyOptions:
     rate: int = 0  # --limit-rate: bytes per second from the old server, over all copies; 0 is as fast as it goes
     compress: bool = False  # COMPRESS=DEFLATE with each server that offers it
     window: Window | None = None  # --window: no batch begins outside
+    connections: int = 1  # sessions that share out the mailboxes of one account
     source_user: str = ""  # the login given is an administrator's, the mailboxes are those of this user (SASL authzid)
     target_user: str = ""
     special_use: bool = False  # mailboxes for sent mail, drafts and so on go where the target keeps those
@@ -165,6 +167,12 @@ def _value(name: str, read: Callable[[str], Any]) -> tuple[int, Apply]:
     return 1, apply
 
 
+def _connections(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:4]) <= MOST_CONNECTIONS):
+        raise ValueError(f"connections are a number from 1 to {MOST_CONNECTIONS}")
+    return int(text)
+
+
 def _directory(text: str) -> str:
     if not text:
         raise ValueError("a directory has a name")
@@ -238,6 +246,7 @@ def _filter(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
 _DEFAULTS: Final = CopyOptions()
 _NOT_FOR_A_WORKER: Final = {
     "dry_run": ("--dry-run", "a worker copies"),
+    "connections": ("--connections", "max_connections bounds what a worker opens to the old server"),
     "source_user": ("--sourceUser", "every account would get the mail of one; admin_login opens each one's own"),
     "target_user": ("--targetUser", "the mail of every account would go to one; copy_as says who appends"),
 }
@@ -273,6 +282,7 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--filter": (2, _filter),
     "--compress": _set(compress=True),
     "--max-size": _value("max_size", parse_size),
+    "--connections": _value("connections", _connections),
     "--sourceUser": _text("source_user", empty=False),
     "--targetUser": _text("target_user", empty=False),
     "--special-use": _set(special_use=True),

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from migrator.access import Access, open_imap
@@ -66,6 +66,8 @@ class Lessons:
     ungiven: set[tuple[bytes, int]] = field(default_factory=set)  # at which the source itself broke off
     doubtful: set[tuple[bytes, int]] = field(default_factory=set)  # under way with others when a connection was lost
     tolerated: frozenset[str] = frozenset()  # oddities that the target has accepted
+    sessions: int = 0  # at once, as many as both servers have allowed; 0 where they have not said
+    notes: list[str] = field(default_factory=list)  # for the report of the account
     cautious: bool = False  # the target has answered BAD to a pipelined message: each waits for its answer from now on
 
 
@@ -104,6 +106,17 @@ class Session:
         around.checkpoint("target: logged in")
         old.progress_timeout = new.progress_timeout = options.timeout
         return cls(old, new, source, target, options, marks, around)
+
+    async def another(self) -> Session:
+        """One more session for the same copy, which shares all that this one knows. Raises what `open` does."""
+        new = await Session.open(self.source_access, self.target_access, self.options, self.marks, self.around)
+        return replace(self, source=new.source, target=new.target)
+
+    async def keep(self) -> None:
+        """A sign of life at both ends, for a session that has nothing to do; Temporary where one is gone."""
+        self.touch()
+        await self.source.noop()
+        await self.target.noop()
 
     async def close(self) -> None:
         """Log out of both; trouble on the way is of no interest any more."""

@@ -116,3 +116,20 @@ async def test_a_worker_is_told_when_it_opens(tmp_path: Path) -> None:
 
 def test_a_window_is_a_temporary_reason_with_a_code() -> None:
     assert WindowClosed(Window.parse("1:00-2:00"), 5.0).code, "no message is suspected of having broken a connection"
+
+
+async def test_a_window_that_closes_stops_the_copy_between_two_batches(tmp_path: Path) -> None:
+    async with copy_pair(tmp_path) as it:
+        fill(it.old, 900)
+        clock = Clock(it)
+
+        def take(_content: bytes) -> None:
+            clock.time += 4 * _HOUR / 900
+
+        it.new.on_append = take
+        with pytest.raises(CopyInterrupted) as interrupted:
+            await it.copy("--window", "11:00-13:00")
+        (box,) = interrupted.value.report.mailboxes
+        assert 400 <= box.copied < 900, "what had begun was finished, and no more was begun"
+        assert (box.copied + box.left, box.unexplained) == (900, 0)
+        assert len(it.new.boxes[b"INBOX"].messages) == box.copied
