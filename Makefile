@@ -1,7 +1,7 @@
 # make demo    a whole migration on simulated servers; nothing but Python 3.11 is needed
 # make test    everything that must hold: style, types, tests (as root: it starts real mail servers)
 # make check   style and types only
-# make bench   the login path measured against real servers
+# make bench   logins and copies measured on real servers, beside what others use
 
 BIN := .venv/bin
 
@@ -26,7 +26,9 @@ tests: .venv/.dev packages
 	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 bench: .venv/.dev packages
+	@./.ci/packages isync || true
 	$(BIN)/python -m tests.bench.login
+	$(BIN)/python -m tests.bench.copy --floor
 
 packages:
 	@./.ci/packages dovecot-imapd dovecot-pop3d postfix

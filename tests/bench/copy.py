@@ -2,7 +2,8 @@
 
 Ours, mbsync, doveadm backup and a plain imaplib copier in turn, each into a fresh account, side by side in every
 round: over loopback, over a proxy that adds 20 ms to each round trip, and once more with nothing new. It says what
-arrived, and our CPU and memory. All share this machine's cores, so ratios within one run count, not seconds.
+arrived, our CPU and memory, and with --floor what the servers give at most. All share this machine's cores, so
+ratios within one run count, not seconds.
 """
 
 from __future__ import annotations
@@ -13,43 +14,43 @@ import json
 import os
 import pwd
 import re
-import resource
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tests.bench.mailbox import MAILBOXES, Letter, arrived, expected, from_corpus, generated, write_maildir
+from tests.bench import transfer_floor
+from tests.bench.child import Measured, run_child
+from tests.bench.mailbox import (
+    MAILBOXES,
+    Letter,
+    Seen,
+    arrived,
+    contents,
+    expected,
+    from_corpus,
+    generated,
+    stored,
+    write_maildir,
+)
 from tests.servers.delay import delayed
 from tests.servers.dovecot import Dovecot
 from tests.servers.process import server_directory
 
-_ROOT = Path(__file__).resolve().parents[2]
 _LOGIN, _OLD, _NEW = "mover", b"old secret", b"new secret"
-_ROUND_TRIP = 20.0  # milliseconds
-_WAYS = ("loopback", "20 ms", "again", "again 20 ms")
+_WAYS = ("near", "far", "near again", "far again")  # far: over the proxies; again: with nothing new
 _EXPECTED = {  # (way, peer): our time by the peer's, at most
-    ("loopback", "doveadm"): 1.0,
-    ("loopback", "mbsync"): 0.5,
-    ("20 ms", "mbsync"): 0.3,
+    ("near", "doveadm"): 1.0,
+    ("near", "mbsync"): 0.5,
+    ("far", "mbsync"): 0.3,
 }
-_CPU = 0.1  # milliseconds of ours for a message, at most, over loopback
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One run of one program."""
-
-    seconds: float
-    cpu: float  # seconds, user and system, of the program itself
-    peak: int  # KiB of memory at most
+_AGAIN_SECONDS = 0.3  # with nothing new, at most; and one round trip for each mailbox
+_CPU = 0.1  # milliseconds of ours for a message, at most, in a near copy
+_ADDED = {"mbsync": b"X-TUID"}  # a header that a program leaves in what it copies
 
 
 class Place:
@@ -80,7 +81,7 @@ def ours(place: Place) -> Measured:
         "--oldPasswordFile", str(place.secret("old", _OLD)), "--newPasswordFile", str(place.secret("new", _NEW)),
         f"127.0.0.1:{place.old_port}", _LOGIN, "*", f"127.0.0.1:{place.new_port}", _LOGIN, "*",
     ]  # fmt: skip
-    return _run(arguments, {"EXTAUTH_MOVES": str(place.directory / "moves.db")})
+    return run_child(arguments, {"EXTAUTH_MOVES": str(place.directory / "moves.db")})
 
 
 def mbsync(place: Place) -> Measured:
@@ -96,7 +97,7 @@ def mbsync(place: Place) -> Measured:
     channel = "Channel all\nFar :old:\nNear :new:\nPatterns *\nCreate Near\nSync Pull\nCopyArrivalDate yes\n"
     config.write_text(f"{stores}{channel}SyncState {state}/\n")
     config.chmod(0o600)
-    return _run(["mbsync", "-c", str(config), "-q", "all"], {})
+    return run_child(["mbsync", "-c", str(config), "-q", "all"], {})
 
 
 def doveadm(place: Place) -> Measured:
@@ -105,7 +106,7 @@ def doveadm(place: Place) -> Measured:
                 "imapc_password": _OLD.decode(), "imapc_features": "rfc822.size fetch-headers"}  # fmt: skip
     options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
     config = str(place.new.directory / "dovecot.conf")
-    return _run(["doveadm", "-c", config, *options, "backup", "-R", "-u", _LOGIN, "imapc:"], {}, ok=(0, 2))
+    return run_child(["doveadm", "-c", config, *options, "backup", "-R", "-u", _LOGIN, "imapc:"], {}, ok=(0, 2))
 
 
 def imaplib_copier(place: Place) -> Measured:
@@ -135,47 +136,12 @@ PROGRAMS: dict[str, Callable[[Place], Measured]] = {
 _AGAIN = ("ours", "mbsync", "doveadm")  # imaplib would double everything
 
 
-def _run(arguments: Sequence[str], environment: dict[str, str], *, ok: Sequence[int] = (0,)) -> Measured:
-    began = time.monotonic()
-    log = server_directory() / "output"
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            arguments,
-            cwd=_ROOT,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-        peak, status, usage = _watch(child.pid)
-    seconds = time.monotonic() - began
-    child.returncode = os.waitstatus_to_exitcode(status)
-    said = log.read_text("utf-8", "replace")
-    shutil.rmtree(log.parent)
-    if child.returncode not in ok:
-        raise SystemExit(f"{arguments[0]} ended with {child.returncode}:\n{said[-2000:]}")
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, peak)
+Results = dict[tuple[str, str], list[Measured]]  # (way, program): its runs
 
 
-def _watch(pid: int) -> tuple[int, int, resource.struct_rusage]:
-    """Wait for a child: the most memory it was seen with (KiB), its status and its times.
-
-    The maximum in its rusage would not do: it begins with ours, from before the exec.
-    """
-    peak = 0
-    while True:
-        with suppress(OSError):
-            found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
-            peak = max(peak, int(found[1])) if found else peak  # a child that has ended shows none
-        done, code, usage = os.wait4(pid, os.WNOHANG)
-        if done:
-            return peak, code, usage
-        time.sleep(0.005)
-
-
-def measure(letters: Sequence[Letter], programs: Sequence[str], rounds: int) -> dict[tuple[str, str], list[Measured]]:
-    """(way, program): its runs."""
-    results: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+def measure(letters: Sequence[Letter], programs: Sequence[str], rounds: int, delay: float, *, floor: bool) -> Results:
+    """Every program in every way, as often as there are rounds."""
+    results: Results = defaultdict(list)
     mail = pwd.getpwnam("mail")
     with Dovecot({_LOGIN: _OLD}, tuned=True) as old, Dovecot({_LOGIN: _NEW}, tuned=True) as new:
         directory = server_directory()
@@ -183,66 +149,99 @@ def measure(letters: Sequence[Letter], programs: Sequence[str], rounds: int) -> 
         wanted = expected(letters)
         assert arrived(old.host, old.imap_port, _LOGIN, _OLD) == wanted  # and its index is made before anyone is timed
         place = Place(old, new, directory)
-        with delayed(old.imap_port, _ROUND_TRIP) as far_old, delayed(new.imap_port, _ROUND_TRIP) as far_new:
+        with delayed(old.imap_port, delay) as far_old, delayed(new.imap_port, delay) as far_new:
+            ways = {"near": (old.imap_port, new.imap_port), **({"far": (far_old, far_new)} if delay else {})}
             for number in range(rounds):
-                for name in programs:
-                    _one_round(results, place, name, (far_old, far_new), wanted if not number else None)
+                for way, ports in ways.items():
+                    place.old_port, place.new_port = ports
+                    if floor:
+                        _floor(results, place, way)
+                    for name in programs:
+                        if number and way == "far" and name == "doveadm":
+                            continue  # it waits for each message: minutes, and nobody is measured by it
+                        if way != "far" or name != "imaplib":  # the same, and worse
+                            _one(results, place, name, way, None if number else wanted)
         shutil.rmtree(directory)
     return results
 
 
-def _one_round(
-    results: dict[tuple[str, str], list[Measured]],
-    place: Place,
-    name: str,
-    far: tuple[int, int],
-    wanted: Counter[tuple[str, str]] | None,
-) -> None:
-    near = (place.old.imap_port, place.new.imap_port)
-    for way, ports in (("loopback", near), ("20 ms", far)):
-        if name == "imaplib" and way != "loopback":
-            continue  # minutes, and nothing new
-        place.reset()
-        place.old_port, place.new_port = ports
-        results[way, name].append(PROGRAMS[name](place))
-        if wanted is not None:
-            _check(name, way, wanted, arrived(place.new.host, place.new.imap_port, _LOGIN, _NEW))
-        if name in _AGAIN:
-            results["again" if way == "loopback" else "again 20 ms", name].append(PROGRAMS[name](place))
+def _one(results: Results, place: Place, name: str, way: str, wanted: Counter[Seen] | None) -> None:
+    """One program into a fresh account, and again; what arrived is compared where `wanted` is given."""
+    place.reset()
+    results[way, name].append(PROGRAMS[name](place))
+    if wanted is not None:
+        there = arrived(place.new.host, place.new.imap_port, _LOGIN, _NEW, without=_ADDED.get(name, b""))
+        print(f"{name}, {way}: {verdict(wanted, there)}", flush=True)
+        if name == "ours" and there != wanted:
+            raise SystemExit("our own copy is not the source")
+    if name in _AGAIN:
+        results[f"{way} again", name].append(PROGRAMS[name](place))
+        if (
+            wanted is not None
+            and name == "ours"
+            and arrived(place.new.host, place.new.imap_port, _LOGIN, _NEW) != wanted
+        ):
+            raise SystemExit("our second run changed something")
 
 
-def _check(name: str, way: str, wanted: Counter[tuple[str, str]], found: Counter[tuple[str, str]]) -> None:
-    missing, surplus = (wanted - found).total(), (found - wanted).total()
-    print(
-        f"{name}, {way}: {found.total()} arrived, {missing} missing or changed, {surplus} not as they were", flush=True
+def verdict(wanted: Counter[Seen], there: Counter[Seen]) -> str:
+    """What arrived, in words."""
+    bodies = contents(wanted) - contents(there), contents(there) - contents(wanted)
+    others = (wanted - there).total() - bodies[0].total()
+    return (
+        f"{there.total()} of {wanted.total()} arrived, {bodies[0].total()} missing or changed, {bodies[1].total()} "
+        f"doubled or not as they were, {others} with other flags or dates"
     )
-    if name == "ours" and found != wanted:
-        raise SystemExit("our own copy is not the source")
 
 
-def report(results: dict[tuple[str, str], list[Measured]], messages: int) -> list[dict[str, object]]:
+def _floor(results: Results, place: Place, way: str) -> None:
+    """What the servers give to a client that only moves bytes."""
+    place.reset()
+    boxes = stored(place.old.host, place.old.imap_port, _LOGIN, _OLD)
+    highest = {name: messages[-1].uid for name, messages in boxes.items() if messages}
+    fetch = transfer_floor.fetch_everything("127.0.0.1", place.old_port, _LOGIN, _OLD, highest)
+    append = transfer_floor.append_everything("127.0.0.1", place.new_port, _LOGIN, _NEW, boxes)
+    results[way, "FETCH"].append(Measured(fetch, 0, 0))
+    results[way, "APPEND"].append(Measured(append, 0, 0))
+
+
+def report(results: Results, messages: int, delay: float) -> list[dict[str, object]]:
     """Print the medians, our ratios and whether they are what is expected."""
     rows: list[dict[str, object]] = []
-    print(f"\n{'':12} {'program':10} {'seconds':>8} {'CPU ms/message':>15} {'peak MB':>8} {'ours / it':>10}")
+    print(f"\nfar: {delay:g} ms more for each round trip; again: nothing new; FETCH and APPEND: the servers' own limit")
+    print(f"{'':12} {'program':10} {'seconds':>8} {'CPU ms/message':>15} {'peak MB':>8} {'ours / it':>10}")
     for way in _WAYS:
         mine = median(run.seconds for run in results[way, "ours"]) if results.get((way, "ours")) else 0.0
-        for name in PROGRAMS:
+        for name in (*PROGRAMS, "FETCH", "APPEND"):
             runs = results.get((way, name))
             if not runs:
                 continue
             seconds = median(run.seconds for run in runs)
             cpu = 1000 * median(run.cpu for run in runs) / messages
-            limit = _EXPECTED.get((way, name))
-            ratio = mine / seconds
-            verdict = "" if limit is None else f"{'REACHED' if ratio <= limit else 'MISSED'} (at most {limit})"
-            if name == "ours" and way == "loopback":
-                verdict = f"CPU {'REACHED' if cpu <= _CPU else 'MISSED'} (at most {_CPU})"
             peak = max(run.peak for run in runs) / 1024
-            print(f"{way:12} {name:10} {seconds:8.2f} {cpu:15.3f} {peak:8.0f} {ratio:10.2f}  {verdict}")
-            rows.append(
-                {"way": way, "program": name, "seconds": seconds, "cpu_ms": cpu, "ratio": ratio, "peak_mb": peak}
-            )
+            marks = _marks(way, name, seconds=seconds, mine=mine, cpu=cpu, delay=delay)
+            print(f"{way:12} {name:10} {seconds:8.2f} {cpu:15.3f} {peak:8.0f} {mine / seconds:10.2f}  {marks}")
+            row = {"way": way, "program": name, "seconds": seconds, "cpu_ms": cpu, "ratio": mine / seconds}
+            rows.append({**row, "peak_mb": peak, "marks": marks})
     return rows
+
+
+def _marks(way: str, name: str, *, seconds: float, mine: float, cpu: float, delay: float) -> str:
+    """What is expected beside what was measured, where something is."""
+    if name != "ours":
+        limit = _EXPECTED.get((way, name))
+        return reached("ratio", mine / seconds, limit) if limit and mine else ""
+    if way == "near":
+        return reached("CPU", cpu, _CPU)
+    if way.endswith("again"):
+        trips = len(MAILBOXES) * delay / 1000 if way.startswith("far") else 0.0
+        return reached("seconds", seconds, _AGAIN_SECONDS + trips)
+    return ""
+
+
+def reached(what: str, measured: float, limit: float) -> str:
+    """One expectation beside its measurement."""
+    return f"{'REACHED' if measured <= limit else 'MISSED'}: {what} {measured:.2f}, at most {limit:g}"
 
 
 def main() -> None:
@@ -250,20 +249,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=5500)
+    parser.add_argument("--delay", type=float, default=20.0, help="milliseconds of the far way; 0 leaves it out")
     parser.add_argument("--corpus", type=Path, help="a directory of .eml files in place of generated messages")
     parser.add_argument("--only", action="append", choices=[*PROGRAMS], help="may be given more than once")
+    parser.add_argument("--floor", action="store_true", help="measure what the servers give at most, too")
     parser.add_argument("--json", action="store_true", help="the rows as one JSON line at the end")
     given = parser.parse_args()
     if Path("/dev/shm").is_dir():  # a disk of this machine would be most of what is measured
         os.environ.setdefault("EXTAUTH_TEST_DIR", "/dev/shm")
     wanted = given.only or [*PROGRAMS]
     programs = [name for name in wanted if name in ("ours", "imaplib") or shutil.which(name)]
-    for name in set(wanted) - set(programs):
-        print(f"{name} is not installed and is left out")
+    for name in wanted:
+        if name not in programs:
+            print(f"{name} is not installed and is left out")
     source = from_corpus(given.corpus, given.messages) if given.corpus else generated(given.messages)
     letters = list(source)
     print(f"{len(letters)} messages, {sum(len(letter.content) for letter in letters) / 1e6:.1f} MB")
-    rows = report(measure(letters, programs, given.rounds), len(letters))
+    results = measure(letters, programs, given.rounds, given.delay, floor=given.floor)
+    rows = report(results, len(letters), given.delay)
     if given.json:
         print(json.dumps(rows))
 

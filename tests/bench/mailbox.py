@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.servers.corpus import stored_form
-from tests.servers.raw_imap import RawImap
+from tests.servers.raw_imap import RawImap, Stored
 
 MAILBOXES = {"INBOX": 0.55, "Sent": 0.25, "Archive.2009": 0.15, "Lists.dev": 0.05}  # shares of the messages
 KEYWORDS = ("$Forwarded", "$MDNSent", "NonJunk", "Urlaub2009")
@@ -75,7 +75,7 @@ def _content(number: int, draw: random.Random) -> bytes:
     )
     size = int(min(draw.lognormvariate(8.0, 1.35), 600_000))
     line = (" ".join(draw.choices(_WORDS, k=9)) + f" {number}\r\n").encode()
-    body = (line * (size // len(line) + 1))[:size] + b"\r\n"
+    body = (line * (size // len(line) + 1))[:size].rstrip(b"\r") + b"\r\n"
     content = head.encode() + body
     oddity = draw.random()
     if oddity < 0.005:
@@ -88,6 +88,8 @@ def _content(number: int, draw: random.Random) -> bytes:
         return content.replace(b"Subject: ", b"Subject: Gr\xfc\xdfe ", 1)
     if oddity < 0.025:
         return b"only a body, number %d\r\n" % number
+    if oddity < 0.027:
+        return content + b"a bare\nline feed\r\n"
     return content
 
 
@@ -120,19 +122,56 @@ def write_maildir(home: Path, letters: Sequence[Letter], owner: tuple[int, int])
         os.chown(path, *owner)
 
 
-def expected(letters: Sequence[Letter]) -> Counter[tuple[str, str]]:
-    """(mailbox, digest) of what Dovecot's APPEND makes of the messages."""
-    return Counter((letter.mailbox, _digest(letter.content)) for letter in letters)
+Seen = tuple[str, str, str, datetime]  # mailbox, digest, flags as in a Maildir, INTERNALDATE
 
 
-def arrived(host: str, port: int, login: str, password: bytes) -> Counter[tuple[str, str]]:
-    """The same of what is in the target."""
-    found: Counter[tuple[str, str]] = Counter()
+def expected(letters: Sequence[Letter]) -> Counter[Seen]:
+    """What is in a mailbox with these messages when each was stored by Dovecot's APPEND."""
+    return Counter(
+        (letter.mailbox, _digest(letter.content), "".join(sorted(letter.flags)), letter.when) for letter in letters
+    )
+
+
+def stored(host: str, port: int, login: str, password: bytes) -> dict[str, list[Stored]]:
+    """Every message of the bench's mailboxes."""
     with RawImap(host, port, login, password) as raw:
-        for mailbox in MAILBOXES:
-            found.update((mailbox, _digest(message.content)) for message in raw.messages(mailbox.encode()))
+        there = raw.mailboxes()
+        return {name: raw.messages(name.encode()) if name.encode() in there else [] for name in MAILBOXES}
+
+
+def arrived(host: str, port: int, login: str, password: bytes, *, without: bytes = b"") -> Counter[Seen]:
+    """What is in a server, as `expected` has it; `without` is a header that a program adds (bytes of its name)."""
+    return Counter(
+        (name, _digest(_drop(message.content, without)), _letters(message.flags), _date(message.internal_date))
+        for name, messages in stored(host, port, login, password).items()
+        for message in messages
+    )
+
+
+def contents(seen: Counter[Seen]) -> Counter[tuple[str, str]]:
+    """The mailboxes and digests alone."""
+    found: Counter[tuple[str, str]] = Counter()
+    for (mailbox, digest, _, _), count in seen.items():
+        found[mailbox, digest] += count
     return found
 
 
+_FLAGS = {rb"\Flagged": "F", rb"\Answered": "R", rb"\Seen": "S", rb"\Deleted": "T", rb"\Draft": "D"} | {
+    word.encode(): letter for word, letter in zip(KEYWORDS, "abcd", strict=True)
+}
+
+
+def _letters(flags: frozenset[bytes]) -> str:
+    return "".join(sorted(_FLAGS.get(flag, "?") for flag in flags))
+
+
+def _date(text: bytes) -> datetime:
+    return datetime.strptime(text.decode().strip(), "%d-%b-%Y %H:%M:%S %z")
+
+
+def _drop(content: bytes, name: bytes) -> bytes:
+    return re.sub(rb"(?m)^" + re.escape(name) + rb": [^\r\n]*\r?\n", b"", content, count=1) if name else content
+
+
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(stored_form(content).rstrip(b"\r\n")).hexdigest()
+    return hashlib.sha256(stored_form(content)).hexdigest()
