@@ -10,6 +10,7 @@ from migrator.identity import refuse_same_login
 from migrator.options import CopyOptions
 from migrator.plan import Naming, Plan, PlanOptions, is_inbox, plan_mailboxes, show
 from migrator.session import Session
+from migrator.side_by_side import side_by_side
 from migrator.special_use import places
 from wire.imap.client import ImapClient
 from wire.imap.names import encode_mailbox
@@ -30,13 +31,14 @@ def ends_of(source: Access, target: Access, options: CopyOptions) -> tuple[Acces
 async def plan_account(session: Session) -> Plan:
     """The plan, by both servers' lists, the options, and the names that earlier runs have chosen. Writes nothing."""
     options, source, target = session.options, session.source, session.target
-    listed = await list_mailboxes(source, session.source_access.prefix, options.list_pattern)
-    session.around.checkpoint("source: listed")
-    existing = await list_mailboxes(target, session.target_access.prefix)
-    session.around.checkpoint("target: listed")
+    session.touch()
+    (listed, source_naming), (existing, target_naming) = await side_by_side(
+        _survey(source, session.source_access.prefix, options.list_pattern),
+        _survey(target, session.target_access.prefix),
+    )
+    session.around.checkpoint("both: listed")
     session.existing = frozenset(entry.name for entry in existing)
-    session.source_naming = await _naming(source, listed)
-    session.target_naming = await _naming(target, existing)
+    session.source_naming, session.target_naming = source_naming, target_naming
     only = None
     if options.subscribed_only:
         only = frozenset(
@@ -65,6 +67,11 @@ async def list_mailboxes(
     except Permanent as refusal:  # without a list there is no copy: say whose it is, and below which prefix
         below = f" below {show(prefix)!r}" if prefix else ""
         raise Permanent(f"{client.stream.endpoint}{below}: {refusal.text}", code=refusal.code) from None
+
+
+async def _survey(client: ImapClient, prefix: bytes, pattern: str = "*") -> tuple[list[Listed], Naming]:
+    listed = await list_mailboxes(client, prefix, pattern)
+    return listed, await _naming(client, listed)
 
 
 async def _naming(client: ImapClient, listed: list[Listed]) -> Naming:

@@ -13,6 +13,7 @@ from typing import Final
 from migrator.dates import header_date, parse_internal_date, render_internal_date
 from migrator.delivery import Delivery
 from migrator.fetch_item import PEEK, PLAIN, settle_fetch_item
+from migrator.flag_sync import bring_flags
 from migrator.flags import FlagRules
 from migrator.identity import refuse_same_mailbox
 from migrator.ladder import origin_of
@@ -22,6 +23,7 @@ from migrator.outgoing import Place
 from migrator.plan import Pair, ancestors, safer_name, show
 from migrator.report import LargeMessage, MailboxReport, RefusedMessage
 from migrator.resolution import count_late_arrivals, rematch, resolve_intents, summaries_of
+from migrator.second_pass import Ended, may_recopy
 from migrator.session import Session
 from migrator.tally import Tally
 from wire.imap.results import Selected, Summary
@@ -47,7 +49,7 @@ class MailboxCopy:
         self._others = others  # target uids that came from other source mailboxes into this one
         self._target_name = pair.target
 
-    async def run(self) -> None:
+    async def run(self) -> Ended:
         """Copy what is missing. Mailbox trouble is raised as MailboxUnavailable, MailboxHeld or Temporary."""
         session, report = self._session, self._report
         session.touch()
@@ -61,10 +63,15 @@ class MailboxCopy:
         marks = await self._find_marks(opened, selected, uids)
         report.already = sum(1 for uid in uids if uid in marks.runs)
         report.left = len(uids) - report.already
-        resolved = await resolve_intents(session, marks, set(uids), self._others, report)
+        present = set(uids)
+        resolved = await resolve_intents(session, marks, present, self._others, report)
+        rules = FlagRules.of(selected.permanent_flags)
+        flags = None
+        if session.options.sync_flags:
+            report.expunged = sum(1 for uid, _ in marks.runs if uid not in present)
+            flags = await bring_flags(session, marks, uids, rules, report)
         if left_to_copy(uids, marks):
             await self._refuse_same(opened, selected, uids)
-        rules = FlagRules.of(selected.permanent_flags)
         before = set(marks.refused)
         await self._copy_all(marks, uids, Place(self._target_name, selected.uidvalidity, rules, self._others), floor)
         self._forget_arrived(marks, before)
@@ -73,6 +80,7 @@ class MailboxCopy:
         await self._verify(marks)
         if session.options.delete:
             await self._delete(marks, uids)
+        return Ended(marks, opened, uids, flags)
 
     def _may_select(self) -> bool:
         """Whether the source may be open for writing while messages are fetched: not where RFC822 may be the item."""
@@ -132,11 +140,11 @@ class MailboxCopy:
         marks = await session.marks.load(self._pair.source)
         if marks is None or (marks.empty and marks.target_uidvalidity != selected.uidvalidity):
             await self._refuse_same(opened, selected, uids)
-            name = self._target_name.removeprefix(session.target_access.prefix)
-            marks = MailboxMarks(self._pair.source, name, opened.uidvalidity, selected.uidvalidity)
-            await session.marks.open(marks)
-            session.around.checkpoint("journal: opened marks")
-            return marks
+            return await self._begin_marks(opened, selected)
+        if marks.target_uidvalidity != selected.uidvalidity and may_recopy(marks, self._pair, session.options):
+            await self._refuse_same(opened, selected, uids)
+            self._report.note("the target mailbox was made anew, and is copied again as you asked")
+            return await self._begin_marks(opened, selected)
         if marks.target_uidvalidity != selected.uidvalidity:
             raise MailboxHeld(
                 f"the target mailbox {show(self._target_name)!r} was made anew since it was copied: its UIDVALIDITY"
@@ -148,6 +156,14 @@ class MailboxCopy:
             self._report.note(
                 f"the source gave new uids: {len(marks.runs)} of {len(uids)} messages were found again at the target"
             )
+        return marks
+
+    async def _begin_marks(self, opened: Selected, selected: Selected) -> MailboxMarks:
+        session = self._session
+        name = self._target_name.removeprefix(session.target_access.prefix)
+        marks = MailboxMarks(self._pair.source, name, opened.uidvalidity, selected.uidvalidity)
+        await session.marks.open(marks)
+        session.around.checkpoint("journal: opened marks")
         return marks
 
     async def _refuse_same(self, opened: Selected, selected: Selected, uids: list[int]) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from migrator.passes import Pass
+
 UNKNOWN: Final = 0  # target uid of a message that the target confirmed without saying where (no UIDPLUS, found nowhere)
 
 _PIECE: Final = re.compile(r"(\d+)(?::(\d+))? (?:(\d+)(?::\d+)?|\?)")
@@ -154,6 +156,7 @@ class MailboxMarks:
     intents: dict[int, Intent] = field(default_factory=dict)  # by source uid
     refused: dict[int, str] = field(default_factory=dict)  # source uid, reason
     generation: int = 0  # grows with each commit: another writer is noticed
+    recopy: bool = False  # a person said that it may be copied again into a target that was made anew
 
     @property
     def empty(self) -> bool:
@@ -215,6 +218,14 @@ class MarkStore(Protocol):
 
     async def record(self, marks: MailboxMarks, change: Change) -> None:
         """Apply `change` to `marks` and make it durable, in one commit. Temporary when another writer was there."""
+        ...
+
+    async def passes(self) -> dict[bytes, Pass]:
+        """The last pass over each source mailbox that was passed over to its end, as far as its marks still stand."""
+        ...
+
+    async def passed(self, marks: MailboxMarks, last: Pass) -> None:
+        """Remember how a mailbox was passed over, in one commit. Temporary when another writer was there."""
         ...
 
 

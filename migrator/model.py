@@ -94,6 +94,7 @@ class Job:
     reason: str = ""
     counts: Counts = field(default_factory=Counts)
     report: str = ""  # of the last attempt that ended, JSON
+    passes: int = 0  # copies that ran to their end: with one behind it, a job is a second pass
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for json.dumps; the report stays the text it is."""

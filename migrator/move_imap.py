@@ -38,6 +38,7 @@ USAGE_TEXT: Final = (
     "  --copyMailboxClass --oldCLI server --newCLI server\n"
     '  --renameMailbox old new --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
     "  --dry-run --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --special-use --compress --connections N\n"
+    "  --syncFlags --recopy mailbox\n"
     "  --quarantine directory --sourceUser user --targetUser user (then the name given is an administrator's)\n"
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"

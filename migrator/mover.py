@@ -25,7 +25,9 @@ from migrator.marks import UNKNOWN, MarkStore
 from migrator.options import CopyOptions
 from migrator.plan import Pair, Plan, counterpart, is_inbox, show
 from migrator.report import CopyInterrupted, InboxIdentity, MailboxReport, Report, SameMailbox
+from migrator.second_pass import is_passed_over, look, remember
 from migrator.session import Lessons, Session, Surroundings
+from migrator.side_by_side import side_by_side
 from migrator.window import WindowClosed
 from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary, Throttled
 
@@ -151,6 +153,7 @@ class _Run:
         """What is to be copied, and that it is safe to. Nothing is written here."""
         plan = await plan_account(session)
         self.report.skipped = list(plan.skipped)
+        await look(session, plan.pairs)
         self.report.inbox = await self._identify_inbox(session, plan)
         if self.report.inbox is not None and self._before_copy is not None:
             await self._before_copy(self.report.inbox)
@@ -175,10 +178,15 @@ class _Run:
         """All mailboxes; those that go into one of the target's are kept together, in one session."""
         session.names = {pair.target for pair in pairs}
         groups: dict[bytes, list[tuple[Pair, MailboxReport]]] = defaultdict(list)
+        passed: set[bytes] = set()
         for pair, box in zip(pairs, self.report.mailboxes, strict=True):
             groups[pair.target].append((pair, box))
+            if is_passed_over(session, pair, box):
+                passed.add(pair.source)
+        todo = [group for group in groups.values() if not passed.issuperset(pair.source for pair, _ in group)]
+        session.passed = frozenset(passed)
         try:
-            await Crew(session, groups.values(), self._copy_group, most=self._options.connections).run()
+            await Crew(session, todo, self._copy_group, most=self._options.connections).run()
         finally:
             self.report.notes += self._lessons.notes
         session.touch()
@@ -186,11 +194,14 @@ class _Run:
     async def _copy_group(self, session: Session, group: list[tuple[Pair, MailboxReport]]) -> None:
         """Each mailbox in turn; one that cannot be copied does not keep the others from it."""
         for pair, box in group:
+            if pair.source in session.passed:
+                continue
             others = await _uids_of(session, [one.source for one, _ in group if one.source != pair.source])
             try:
-                await MailboxCopy(session, pair, box, others).run()
+                ended = await MailboxCopy(session, pair, box, others).run()
                 if self._options.acl:
                     await self._copy_acl(session, pair, box)
+                await remember(session, ended)
             except (SetupTrouble, SameMailbox, WindowClosed):
                 raise  # true of the whole account
             except Permanent as trouble:
@@ -216,9 +227,13 @@ class _Run:
         copied = {
             pair.source: pair.target for pair, box in zip(pairs, self.report.mailboxes, strict=True) if not box.held
         }
-        at_target = await list_mailboxes(session.target, session.target_access.prefix, subscribed=True)
+        session.touch()
+        at_source, at_target = await side_by_side(
+            list_mailboxes(session.source, session.source_access.prefix, subscribed=True),
+            list_mailboxes(session.target, session.target_access.prefix, subscribed=True),
+        )
         there = {entry.name for entry in at_target}
-        for entry in await list_mailboxes(session.source, session.source_access.prefix, subscribed=True):
+        for entry in at_source:
             name = counterpart(entry.name, copied)
             if name is None:
                 continue
@@ -268,6 +283,7 @@ def _carry_over(earlier: Report, now: Report) -> None:
         box.octets += old.octets
         box.repaired = old.repaired + box.repaired
         box.deleted += old.deleted
+        box.flagged += old.flagged
         for text in old.notes:
             box.note(text)
     now.mailboxes += before.values()

@@ -69,6 +69,8 @@ class CopyOptions:
     source_user: str = ""  # the login given is an administrator's, the mailboxes are those of this user (SASL authzid)
     target_user: str = ""
     special_use: bool = False  # mailboxes for sent mail, drafts and so on go where the target keeps those
+    sync_flags: bool = False  # flags that changed at the source since the last run are brought over
+    recopy: frozenset[str] = frozenset()  # source mailboxes to copy again where the target was made anew; * for all
     dry_run: bool = False  # say what would be copied, and write nothing
     quarantine: str = ""  # a directory for messages that the target takes in no form
     old_password_file: str = ""
@@ -190,6 +192,10 @@ def _skip(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
     return replace(options, skip=options.skip | {values[0]})
 
 
+def _recopy(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
+    return replace(options, recopy=options.recopy | {values[0]})
+
+
 def _rename(options: CopyOptions, values: Sequence[str]) -> CopyOptions:
     return _add_renames(options, {values[0]: values[1]})
 
@@ -249,6 +255,7 @@ _NOT_FOR_A_WORKER: Final = {
     "connections": ("--connections", "max_connections bounds what a worker opens to the old server"),
     "source_user": ("--sourceUser", "every account would get the mail of one; admin_login opens each one's own"),
     "target_user": ("--targetUser", "the mail of every account would go to one; copy_as says who appends"),
+    "recopy": ("--recopy", "`migrator retry --recopy` says it for an account"),
 }
 _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--verbose": _set(verbose=True),
@@ -286,6 +293,8 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--sourceUser": _text("source_user", empty=False),
     "--targetUser": _text("target_user", empty=False),
     "--special-use": _set(special_use=True),
+    "--syncFlags": _set(sync_flags=True),
+    "--recopy": (1, _recopy),
     "--window": _value("window", Window.parse),
     "--quarantine": _value("quarantine", _directory),
 }

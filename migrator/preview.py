@@ -14,6 +14,7 @@ from migrator.account_plan import ends_of, plan_account
 from migrator.mailbox_copy import passes
 from migrator.marks import Change, MailboxMarks, MarkStore
 from migrator.options import CopyOptions
+from migrator.passes import Pass
 from migrator.plan import Pair
 from migrator.pop_source import PopSource
 from migrator.report import LargeMessage
@@ -101,6 +102,14 @@ class ReadOnlyMarks:
     async def record(self, marks: MailboxMarks, change: Change) -> None:
         """Never: a dry run writes nothing."""
         raise AssertionError(f"a dry run would write {change} of {marks.source!r}")
+
+    async def passes(self) -> dict[bytes, Pass]:
+        """None: a dry run counts."""
+        return {}
+
+    async def passed(self, marks: MailboxMarks, last: Pass) -> None:
+        """Never: a dry run writes nothing."""
+        raise AssertionError(f"a dry run would write {last} of {marks.source!r}")
 
 
 async def preview_account(

@@ -93,7 +93,8 @@ def _counts(report: Report) -> str:
     words = [f"{report.total('messages')} messages", f"{report.total('copied')} copied"]
     for name, word in (
         ("already", "already there"), ("refused", "refused"), ("vanished", "vanished"), ("left_out", "left out"),
-        ("left", "left for later"), ("deleted", "deleted at the source"), ("gone", "no longer at the target"),
+        ("left", "left for later"), ("deleted", "deleted at the source"), ("flagged", "flags brought over"),
+        ("expunged", "no longer at the source"), ("gone", "no longer at the target"),
         ("doubled", "perhaps doubled"), ("unexplained", "unexplained"),
     ):  # fmt: skip
         if report.total(name):

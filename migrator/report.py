@@ -59,6 +59,8 @@ class MailboxReport:
     left: int = 0  # not dealt with in this run: interrupted, postponed or held
     octets: int = 0  # of the messages copied
     deleted: int = 0  # at the source, by --delete
+    flagged: int = 0  # copied before, and their flags brought over now (--syncFlags)
+    expunged: int = 0  # copied before, and no longer at the source: they stay at the target
     doubled: int = 0  # perhaps there twice: a server finished an append long after its connection was lost
     gone: int = 0  # copied, but no longer in the target mailbox: moved or deleted there since
     held: str = ""  # why a person must look; empty if nobody must
@@ -157,7 +159,7 @@ class Report:
             "source": self.source,
             "target": self.target,
             "seconds": round(self.seconds, 3),
-            "totals": {name: self.total(name) for name in (*counters, "gone", "doubled")}
+            "totals": {name: self.total(name) for name in (*counters, "flagged", "expunged", "gone", "doubled")}
             | {"unexplained": self.unexplained},
             "subscribed": self.subscribed,
             "mailboxes": [mailbox.as_json() for mailbox in self.mailboxes],

@@ -18,6 +18,7 @@ from migrator.marks import UNKNOWN, Change, MailboxMarks, Runs
 from migrator.report import MailboxReport
 from migrator.rewrite import Transformer
 from migrator.session import Session, Surroundings
+from migrator.side_by_side import side_by_side
 from wire.imap.client import ImapClient
 from wire.imap.encoder import render_uid_sets
 from wire.imap.results import Summary
@@ -27,7 +28,7 @@ _FRESH: Final = 600.0  # seconds: an intent older than this is of a server that 
 _QUIET: Final = 2.0  # seconds without a new message before a server counts as finished with a lost connection
 _POLL: Final = 0.5
 _PATIENCE: Final = 60.0  # and it is not waited for longer, as others may be delivering all the time
-_CHUNK: Final = 500  # messages asked about in one command
+_CHUNK: Final = 2000  # messages asked about in one command, a megabyte of headers
 _HEADER_FIELDS: Final = ("Date", "From", "To", "Cc", "Subject", "Message-ID", "Received")
 
 
@@ -102,8 +103,10 @@ async def rematch(
         floor = min(intent.floor for intent in old.intents.values())
         await _wait_for_late_server(session, old, floor)
         known |= {uid for uid in await uids_from(session.target, floor) if uid not in others}
-    targets = await _describe_headers(session.target, sorted(known))
-    sources = await _describe_headers(session.source, uids)
+    session.touch()
+    sources, targets = await side_by_side(
+        _describe_headers(session.source, uids), _describe_headers(session.target, sorted(known))
+    )
     runs = Runs()
     runs.add_all(sorted(match_messages(sources, targets, headers_only=True).items()))
     fresh = MailboxMarks(old.source, old.target, source_uidvalidity, old.target_uidvalidity, runs)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from migrator.access import Access, open_imap
 from migrator.marks import Change, MailboxMarks, MarkStore
 from migrator.options import CopyOptions
+from migrator.passes import Pass, Standing
 from migrator.plan import Naming
 from migrator.quarantine import Quarantine
 from migrator.report import Checkpoint, Progress, ProgressListener, keep_quiet, pass_by, print_nothing
@@ -86,6 +87,10 @@ class Session:
     lessons: Lessons = field(default_factory=Lessons)
     names: set[bytes] = field(default_factory=set)  # at the target, each meant for one source mailbox
     renamed: dict[bytes, bytes] = field(default_factory=dict)  # planned name, name it got because that was refused
+    passes: Mapping[bytes, Pass] = field(default_factory=dict)  # by source mailbox, as the last run remembered them
+    standings: Mapping[bytes, Standing] = field(default_factory=dict)  # source mailboxes, before anything was opened
+    there: Mapping[bytes, int] = field(default_factory=dict)  # uidvalidity of target mailboxes, the same
+    passed: frozenset[bytes] = frozenset()  # source mailboxes in which there is nothing to do
     source_naming: Naming = field(default_factory=Naming)
     target_naming: Naming = field(default_factory=Naming)
     fetch_item_known: bool = False  # that of the options is one which this source understands

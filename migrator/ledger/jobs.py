@@ -89,7 +89,7 @@ class Queue(Protocol):
 _COLUMNS: Final = (
     "id, account, domain, source, phase, created_at, not_before, attempts, bugs, losses, lease_until, lease_worker,"
     " started_at, finished_at, seconds, reason, copied + live_copied, bytes + live_bytes, already, refused,"
-    " unexplained, report"
+    " unexplained, report, passes"
 )
 _OURS: Final = " WHERE id = ? AND fence = ? AND lease_until > 0"  # only the holder's word counts
 _RENEW: Final = (
@@ -134,7 +134,7 @@ class LedgerQueue:
         now = self._clock()
 
         def work(connection: sqlite3.Connection) -> bool:
-            change = "phase = 'done', finished_at = ?, reason = '', bugs = 0"
+            change = "phase = 'done', finished_at = ?, reason = '', bugs = 0, passes = passes + 1"
             done = _end(connection, claim, now, change, (now,), counts=counts, report=report)
             if done:
                 wipe(connection, claim.job.account, now, keep_done=self._keep_done)
@@ -415,4 +415,5 @@ def _job(row: tuple[Any, ...], now: float) -> Job:
         reason=row[15],
         counts=Counts(*row[16:21]),
         report=row[21],
+        passes=row[22],
     )

@@ -10,8 +10,10 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from migrator.ledger.passes import load_passes, save_pass
 from migrator.ledger.store import Store
 from migrator.marks import Change, Intent, MailboxMarks, Runs
+from migrator.passes import Pass
 from migrator.uidl_marks import UidlChange, UidlMark, UidlState
 from wire.outcome import Temporary
 
@@ -147,16 +149,40 @@ class LedgerMarks:
         await self._store.write(work)
         marks.generation = known + 1
 
+    async def passes(self) -> dict[bytes, Pass]:
+        """The last pass over each source mailbox that was passed over to its end."""
+        return await self._store.read(lambda connection: load_passes(connection, self._copy))
+
+    async def passed(self, marks: MailboxMarks, last: Pass) -> None:
+        """Remember how a mailbox was passed over, in one commit. Temporary when another writer was there."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            row = connection.execute(
+                "SELECT id, generation FROM marked_mailboxes WHERE copy = ? AND source = ?", (self._copy, marks.source)
+            ).fetchone()
+            if row is None or row[1] != marks.generation:
+                raise _overtaken()
+            save_pass(connection, row[0], row[1], last)
+
+        await self._store.write(work)
+
+    async def allow_recopy(self) -> int:
+        """Let the next run copy again what stands in a target mailbox that was made anew. How many mailboxes ask."""
+        statement = "UPDATE marked_mailboxes SET recopy = 1 WHERE copy = ?"
+        return await self._store.write(lambda connection: connection.execute(statement, (self._copy,)).rowcount)
+
 
 def _load(connection: sqlite3.Connection, copy: str, source: bytes) -> MailboxMarks | None:
     row = connection.execute(
-        "SELECT id, target, source_uidvalidity, target_uidvalidity, runs, generation"
+        "SELECT id, target, source_uidvalidity, target_uidvalidity, runs, generation, recopy"
         " FROM marked_mailboxes WHERE copy = ? AND source = ?",
         (copy, source),
     ).fetchone()
     if row is None:
         return None
-    marks = MailboxMarks(source, bytes(row[1]), row[2], row[3], Runs.parse(row[4]), generation=row[5])
+    marks = MailboxMarks(
+        source, bytes(row[1]), row[2], row[3], Runs.parse(row[4]), generation=row[5], recopy=bool(row[6])
+    )
     for uid, state, floor, recorded_at, reason in connection.execute(
         "SELECT uid, state, floor, recorded_at, reason FROM marked_messages WHERE mailbox = ?", (row[0],)
     ):

@@ -12,7 +12,7 @@ from typing import Final
 
 from wire.outcome import SetupTrouble
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _ACCOUNTS: Final = (
     # One row for every account that the helper has made or verified.
@@ -100,6 +100,30 @@ _JOBS: Final = (
     "CREATE INDEX jobs_by_identity ON jobs (identity) WHERE identity IS NOT NULL",
 )
 
+# What came later, by the version it leads to. A new file takes the same way as one of an older program.
+_UPGRADES: Final = {
+    2: (
+        # Copies that ran to their end: a job that runs with one behind it is a second pass.
+        "ALTER TABLE jobs ADD COLUMN passes INTEGER NOT NULL DEFAULT 0",
+        "UPDATE jobs SET passes = 1 WHERE phase = 'done'",
+        # 1: a person said that this mailbox may be copied again into a target that was made anew.
+        "ALTER TABLE marked_mailboxes ADD COLUMN recopy INTEGER NOT NULL DEFAULT 0",
+        # What the source of a marked mailbox looked like when it was last passed over to the end.
+        """
+        CREATE TABLE passes (
+            mailbox    INTEGER PRIMARY KEY REFERENCES marked_mailboxes (id) ON DELETE CASCADE,
+            generation INTEGER NOT NULL,            -- of the marks then: with others it tells nothing of arrivals
+            uidnext    INTEGER NOT NULL,
+            messages   INTEGER NOT NULL,
+            modseq     INTEGER NOT NULL,            -- HIGHESTMODSEQ, 0 where the server has none
+            complete   INTEGER NOT NULL,            -- 1: nothing was refused, left out or in doubt
+            acl        INTEGER NOT NULL,            -- 1: with the access rights
+            flags      BLOB                         -- as last seen at the source, compressed; NULL: not remembered
+        )
+        """,
+    ),
+}
+
 
 def version(connection: sqlite3.Connection) -> int:
     """The version of the tables in this file; 0 for an empty file."""
@@ -114,6 +138,9 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise SetupTrouble(f"the ledger has version {found}, of a newer program; this one knows up to {VERSION}")
     if found == 0:
         for statement in (*_ACCOUNTS, *_JOBS, *_marks()):
+            connection.execute(statement)
+    for upgrade in range(max(found, 1) + 1, VERSION + 1):
+        for statement in _UPGRADES[upgrade]:
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,7 @@ class Kept:
     content: bytes
     flags: set[bytes] = field(default_factory=set)
     date: bytes = b"13-Feb-2009 23:31:30 +0000"
+    modseq: int = 1
 
 
 @dataclass(slots=True)
@@ -36,9 +37,25 @@ class Box:
     uidvalidity: int
     messages: list[Kept] = field(default_factory=list)
     uidnext: int = 1
+    modseq: int = 1  # HIGHESTMODSEQ
+
+    def flag(self, uid: int, change: bytes, flags: Iterable[bytes]) -> None:
+        """What a client does with `+FLAGS` or `-FLAGS`."""
+        for message in self.messages:
+            if message.uid == uid:
+                named = {flag.lower() for flag in flags}
+                others = {flag for flag in message.flags if flag.lower() not in named}
+                message.flags = others if change[:1] == b"-" else others | set(flags)
+                self.modseq += 1
+                message.modseq = self.modseq
+
+    def flags(self) -> list[set[bytes]]:
+        return [message.flags for message in self.messages]
 
     def store(self, content: bytes, flags: Sequence[bytes] = (), date: bytes = b"") -> Kept:
         kept = Kept(self.uidnext, content, set(flags), date or b"13-Feb-2009 23:31:30 +0000")
+        self.modseq += 1
+        kept.modseq = self.modseq
         self.messages.append(kept)
         self.uidnext += 1
         return kept
@@ -59,6 +76,7 @@ class MemoryImap:
         self.attributes: dict[bytes, bytes] = {}  # of LIST
         self.subscribed: set[bytes] = set()
         self.permanent_flags = rb"\Answered \Flagged \Deleted \Seen \Draft \*"
+        self.untold: set[bytes] = set()  # items that STATUS leaves out
         self.log: list[bytes] = []  # commands without their tags and literals
         self.port = 0
         # What a test may replace:
@@ -226,6 +244,7 @@ class _Session:
             b"* %d EXISTS" % self.told,
             b"* OK [UIDVALIDITY %d] valid" % box.uidvalidity,
             b"* OK [UIDNEXT %d] next" % box.uidnext,
+            b"* OK [HIGHESTMODSEQ %d] modseq" % box.modseq,
         ):
             self.writer.write(line + b"\r\n")
         return b"OK [%b] done" % access
@@ -256,10 +275,26 @@ class _Session:
             wanted.update(range(low, high + 1))
         return [message for message in self.box.messages if message.uid in wanted]
 
-    def do_uid_fetch(self, uids: bytes, items: Token) -> bytes:
+    def do_status(self, name: bytes, items: Token) -> bytes:
+        box = self.server.boxes.get(name)
+        if box is None:
+            return b"NO [NONEXISTENT] no such mailbox"
+        numbers = {
+            b"MESSAGES": len(box.messages), b"UIDNEXT": box.uidnext, b"UIDVALIDITY": box.uidvalidity,
+            b"HIGHESTMODSEQ": box.modseq,
+        }  # fmt: skip
+        told = [item for item in items if isinstance(item, bytes) and item not in self.server.untold]
+        words = b" ".join(b"%b %d" % (item, numbers[item]) for item in told)
+        self.writer.write(b"* STATUS %b (%b)\r\n" % (_quoted(name), words))
+        return b"OK done"
+
+    def do_uid_fetch(self, uids: bytes, items: Token, modifiers: Token = b"") -> bytes:
         names = [item for item in items if isinstance(item, bytes)] if isinstance(items, list) else [items]
+        since = int(modifiers[1]) if isinstance(modifiers, list) and isinstance(modifiers[1], bytes) else 0
         for message in self._in_set(uids):
             assert self.box is not None
+            if message.modseq <= since:
+                continue
             number = self.box.messages.index(message) + 1
             self.writer.write(b"* %d FETCH (UID %d" % (number, message.uid))
             for item in names:
@@ -313,9 +348,10 @@ class _Session:
         code = b"[APPENDUID %d %b] " % (box.uidvalidity, places) if b"UIDPLUS" in server.capabilities else b""
         return b"OK " + code + b"done"
 
-    def do_uid_store(self, uids: bytes, _change: bytes, flags: Token) -> bytes:
+    def do_uid_store(self, uids: bytes, change: bytes, flags: Token) -> bytes:
+        assert self.box is not None
         for message in self._in_set(uids):
-            message.flags |= {flag for flag in flags if isinstance(flag, bytes)}
+            self.box.flag(message.uid, change, [flag for flag in flags if isinstance(flag, bytes)])
         return b"OK done"
 
     def do_uid_expunge(self, uids: bytes) -> bytes:

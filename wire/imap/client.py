@@ -16,6 +16,7 @@ from wire.imap.append import Pipeline, append
 from wire.imap.classify import classify_failure, classify_login, classify_mailbox_failure, classify_unsendable
 from wire.imap.dialogue import Completed, Dialogue
 from wire.imap.encoder import Arg, Text, Unsendable, quote, render_flags, render_uid_sets
+from wire.imap.flag_fetch import fetch_flags
 from wire.imap.header_fields import select_fields
 from wire.imap.parser import Status, Untagged
 from wire.imap.results import (
@@ -33,6 +34,7 @@ from wire.imap.results import (
     read_status,
     read_summary,
 )
+from wire.imap.statuses import ask_statuses
 from wire.imap.transfer import Body, Fetcher
 from wire.outcome import Answer, ProtocolTrouble, Scope, SetupTrouble, Temporary, Verdict, clean_reason
 from wire.secret import Secret
@@ -294,6 +296,10 @@ class ImapClient:
                     return read_status(response)
         raise self._dialogue.broken("STATUS without an answer")
 
+    async def status_many(self, mailboxes: Iterable[bytes], items: Sequence[str]) -> dict[bytes, dict[str, int]]:
+        """STATUS of each; see `statuses`."""
+        return await ask_statuses(self._dialogue, mailboxes, items)
+
     async def create(self, mailbox: bytes) -> bool:
         """CREATE; False if it exists already. MailboxUnavailable for a name that the server does not take."""
         reply = await self._dialogue.run(b"CREATE", (Text(mailbox),))
@@ -357,6 +363,10 @@ class ImapClient:
         if reply.status != b"OK":
             raise classify_failure(reply.status, reply.code, reply.text, what="UID FETCH")
         return [found[uid] for uid in sorted(found)]
+
+    async def fetch_flags(self, uids: bytes = b"1:*", *, changed_since: int = 0) -> dict[int, frozenset[bytes]]:
+        """Flags by uid; see `flag_fetch`."""
+        return await fetch_flags(self._dialogue, uids, changed_since)
 
     async def fetch_headers(self, uids: Iterable[int], fields: Sequence[str]) -> dict[int, bytes]:
         """The named header fields of each message, raw. Messages that vanished are left out.
