@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import IO, Final
@@ -97,7 +97,7 @@ class PopSource:
         """Something went on: the time-out begins anew."""
         self._client.deadline = asyncio.get_running_loop().time() + self._timeout
 
-    async def messages(self, numbers: Sequence[int]) -> AsyncIterator[Spooled | Withheld]:
+    async def messages(self, numbers: Sequence[int]) -> AsyncGenerator[Spooled | Withheld, None]:
         """Each message in turn, whole. Whoever takes a Spooled closes it. Temporary when the connection is lost."""
         self.touch()
         window = _WINDOW if "PIPELINING" in await self._client.capabilities() else 1

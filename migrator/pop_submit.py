@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from migrator.access import Access
 from migrator.options import CopyOptions
+from migrator.pop_ahead import ReadAhead
 from migrator.pop_source import PopSource, Spooled, Withheld
 from migrator.report import CopyInterrupted, MailboxReport, Progress, RefusedMessage, Report
 from migrator.session import Surroundings
 from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore, set_back
 from wire.endpoint import Endpoint, TlsPolicy
-from wire.outcome import MessageRefused, Temporary, Trouble
-from wire.smtp import DeliveryUnclear, SmtpClient
+from wire.outcome import MailboxUnavailable, MessageRefused, ProtocolTrouble, Temporary
+from wire.smtp import SmtpClient, SmtpReply
+from wire.smtp_convoy import COMMAND_PATIENCE, MESSAGE_PATIENCE, Convoy, Parcel
 
+WINDOW_MESSAGES: Final = 8  # written down and not answered: what a crash can double, and enough to hide 20 ms
+WINDOW_OCTETS: Final = 1 << 20  # of them; one message more may be under way
 _RESTS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds after each 4xx in a row: a limit on incoming mail slows us
 
 
@@ -66,8 +71,22 @@ async def submit_account(
     return report
 
 
+@dataclass(slots=True, eq=False)
+class _Sending:
+    """One message from its intent to its answer."""
+
+    order: int
+    key: bytes
+    message: Spooled
+    before: UidlMark | None  # what stood there before the intent
+    tries: int = 0  # how often the server said "later" in a row
+    copied: int = 0  # how many had been accepted when it said so first
+
+
 @dataclass(slots=True)
 class _Submitting:
+    """One maildrop to one recipient."""
+
     pop: PopSource
     target: Submission
     options: CopyOptions
@@ -75,136 +94,287 @@ class _Submitting:
     around: Surroundings
     report: MailboxReport
     marks: dict[bytes, UidlMark] = field(default_factory=dict)
-    smtp: SmtpClient | None = None
-    results: dict[bytes, UidlMark] = field(default_factory=dict)  # not on disk yet: they go with the next intent
+    keys: dict[int, bytes] = field(default_factory=dict)
+    listing: Listing = field(default_factory=lambda: Listing([], {}))
+    convoy: Convoy | None = None
+    results: dict[bytes, UidlMark] = field(default_factory=dict)  # not on disk yet: they go with the next intents
+    flight: deque[_Sending] = field(default_factory=deque)  # handed over, in order, and not answered
+    again: deque[_Sending] = field(default_factory=deque)  # the server said "later", or closed before them
+    aside: list[_Sending] = field(default_factory=list)  # still "later" when the others were taken: tried once more
+    later: Temporary | None = None  # what the server said last, if nothing was accepted since
+    heard: Temporary | None = None  # the last of them
+    refusal: MailboxUnavailable | None = None  # of the recipient
+    gathered: list[_Sending] = field(default_factory=list)  # not written down yet
+    spent: bool = False  # patience with a message has ended, and nothing was accepted all the while
+    counter: int = 0
+    todo: int = 0
 
     async def to_the_end(self) -> None:
         """Submit what is left; then delete at the source, if that was asked for."""
         self.marks = await self.store.load()
-        listing = Listing(self.pop.listing, self.marks)
-        keys = {number: key for number, _ in self.pop.listing if (key := listing.known(number)) is not None}
-        wanted = [number for number, _ in self.pop.listing if not self._is_sent(keys.get(number))]
-        wanted.sort(key=lambda number: self._is_refused(keys.get(number)))
+        self.listing = Listing(self.pop.listing, self.marks)
+        for number, _ in self.pop.listing:
+            if (key := self.listing.known(number)) is not None:
+                self.keys[number] = key
+        wanted = [number for number, _ in self.pop.listing if self._state(number) is not UidlState.COPIED]
+        wanted.sort(key=lambda number: self._state(number) is UidlState.REFUSED)
         self.report.already = len(self.pop.listing) - len(wanted)
-        self.report.left = todo = len(wanted)
+        self.report.left = self.todo = len(wanted)
         try:
-            async for message in self.pop.messages(wanted):
-                if isinstance(message, Withheld):
-                    self._refuse(message.number, message.reason)
-                    continue
-                try:
-                    if message.number not in keys:
-                        keys[message.number] = listing.recognise(message.number, message.digest)[0]
-                    await self._submit(keys[message.number], message)
-                finally:
-                    message.close()
-                done = todo - self.report.left
-                self.around.progress(Progress("INBOX", done, todo, self.report.octets))
+            async with ReadAhead(self.pop.messages(wanted)) as ahead:
+                await self._send_all(ahead)
         except (Exception, asyncio.CancelledError):
-            await self._record(UidlChange(settled=dict(self.results)))
+            await self._record(self._undone())
             if self.pop.broke_at:
-                await self._record(set_back(listing.by_uidl(self.pop.broke_at), self.marks, self.around.now()))
+                await self._record(set_back(self.listing.by_uidl(self.pop.broke_at), self.marks, self.around.now()))
             raise
-        await self._record(UidlChange(settled=dict(self.results)))
-        if self.smtp is not None:
-            await self.smtp.quit()
-        sent = [number for number, _ in self.pop.listing if self._is_sent(keys.get(number))]
+        await self._record(self._undone())
+        if self.convoy is not None:
+            await self.convoy.client.quit()
         if self.options.delete:
+            sent = [number for number, _ in self.pop.listing if self._state(number) is UidlState.COPIED]
             self.around.checkpoint("source: before deleting")
             self.report.deleted = await self.pop.delete(sent)
         else:
             await self.pop.close()
 
     def close(self) -> None:
-        """Drop the connection to the target."""
-        if self.smtp is not None:
-            self.smtp.close()
+        """Drop the connection to the target, and what was spooled."""
+        if self.convoy is not None:
+            self.convoy.client.close()
+        for sending in (*self.gathered, *self.flight, *self.again, *self.aside):
+            sending.message.close()
 
-    def _is_sent(self, key: bytes | None) -> bool:
-        mark = self.marks.get(key) if key is not None else None
-        return mark is not None and mark.state is UidlState.COPIED
+    def _state(self, number: int) -> UidlState | None:
+        mark = self.marks.get(self.keys.get(number, b""))
+        return mark.state if mark else None
 
-    def _is_refused(self, key: bytes | None) -> bool:
-        mark = self.marks.get(key) if key is not None else None
-        return mark is not None and mark.state is UidlState.REFUSED
+    # In groups --------------------------------------------------------------------------------------------------------
 
-    async def _submit(self, key: bytes, message: Spooled) -> None:
-        """One message: intent (with the results before it, in one commit), DATA, result."""
-        before = self.marks.get(key)
-        if before is not None and before.state is UidlState.COPIED:
-            self.report.already += 1
-            self.report.left -= 1
+    async def _send_all(self, ahead: ReadAhead) -> None:
+        """Gather, hand over, hear; while half a window is under way, the next half is gathered and written down."""
+        broken: Temporary | None = None  # of the source: what came before it is sent first
+        while True:
+            if broken is None:
+                try:
+                    await self._gather(ahead)
+                except Temporary as trouble:
+                    broken = trouble
+            if not (self.gathered or self.flight):
+                break
+            low = WINDOW_MESSAGES // 2 if self.gathered else len(self.flight) - 1
+            await self._hand_over()
+            await self._hear(low)
+        await self._try_aside()
+        if broken is not None:
+            raise broken
+
+    async def _gather(self, ahead: ReadAhead) -> None:
+        """What is fetched already, as far as it may be under way; waits only where nothing is."""
+        connection = await self._connected()
+        most = WINDOW_MESSAGES if connection.pipelined else 1
+        octets = sum(sending.message.size for sending in self.flight)
+        while len(self.flight) + len(self.gathered) < most and octets < WINDOW_OCTETS:
+            if (self.flight or self.gathered) and not ahead.ready:
+                return
+            message = await ahead.next()
+            if message is None:
+                return
+            if isinstance(message, Withheld):
+                self._refuse(message.number, message.reason)
+                continue
+            key = self.keys.get(message.number) or self._recognise(message)
+            before = self.marks.get(key)
+            if before is not None and before.state is UidlState.COPIED:
+                self.report.already += 1
+                self.report.left -= 1
+                message.close()
+                continue
+            self.counter += 1
+            self.gathered.append(_Sending(self.counter, key, message, before))
+            octets += message.size
+
+    def _recognise(self, message: Spooled) -> bytes:
+        key, _known = self.listing.recognise(message.number, message.digest)
+        self.keys[message.number] = key
+        return key
+
+    async def _hand_over(self) -> None:
+        """Intents (with the results before them, in one commit), then the messages."""
+        if not self.gathered:
             return
-        intent = self._mark(UidlState.INTENT, message)
-        if before is None:
-            await self._record(UidlChange(settled=dict(self.results), intended={key: intent}))
-        else:
-            await self._record(UidlChange(settled={**self.results, key: intent}))
-        if before is not None and before.state is UidlState.INTENT:
-            self.report.doubled += 1
-            self.report.note(f"message {message.number} may be there twice: an earlier run did not hear the answer")
+        convoy = await self._connected()
+        now, group = self.around.now(), self.gathered
+        marks = {one.key: UidlMark(UidlState.INTENT, 0, 0, now, "", one.message.digest) for one in group}
+        fresh = {one.key: marks[one.key] for one in group if one.before is None}
+        known = {one.key: marks[one.key] for one in group if one.before is not None}
+        await self._record(UidlChange(settled={**self.results, **known}, intended=fresh))
+        self.gathered = []
+        await self._send(convoy, group)
+
+    async def _send(self, convoy: Convoy, group: Sequence[_Sending]) -> None:
+        self.flight.extend(group)
         try:
-            await self._send(message)
-        except MessageRefused as refusal:
-            self.results[key] = self._mark(UidlState.REFUSED, message, refusal.text)
-            self._refuse(message.number, refusal.text)
-            return
-        except DeliveryUnclear:
-            raise  # the intent stays: the next run sends it again and says so
-        except Trouble:  # it was not accepted, for certain: what stood before the intent stands again
-            if before is None:
-                await self._record(UidlChange(settled=dict(self.results), dropped=[key]))
+            for sending in group:
+                self.around.checkpoint("target: before DATA")
+                await convoy.add(Parcel(sending.message.size, sending.message.chunks))
+        except Temporary as trouble:
+            self._lost(convoy, trouble)
+
+    # What the server says ---------------------------------------------------------------------------------------------
+
+    async def _hear(self, low: int) -> None:
+        """Hear answers until `low` messages are under way. What the server wants later is sent again after a rest."""
+        while len(self.flight) > low or self.again:
+            if self.flight:
+                await self._hear_one()
+            elif self.refusal is not None:
+                raise self.refusal
             else:
-                await self._record(UidlChange(settled={**self.results, key: before}))
-            raise
-        self.results[key] = self._mark(UidlState.COPIED, message)
+                await self._send_again()
+        self.around.progress(Progress("INBOX", self.todo - self.report.left, self.todo, self.report.octets))
+
+    async def _hear_one(self) -> None:
+        convoy = self.convoy
+        assert convoy is not None
+        try:
+            said = await convoy.answer()
+        except Temporary as trouble:
+            self._lost(convoy, trouble)
+            return
+        sending = self.flight.popleft()
+        if isinstance(said, SmtpReply):
+            self._accepted(sending)
+        elif isinstance(said, MessageRefused):
+            self._settle(sending, UidlState.REFUSED, said.text)
+            self._refuse(sending.message.number, said.text)
+        else:
+            sending.copied = sending.copied if sending.tries else self.report.copied
+            sending.tries += 1
+            self.again.append(sending)
+            if isinstance(said, MailboxUnavailable):
+                self.refusal = said
+            elif isinstance(said, Temporary):
+                self.later = self.heard = said
+            for _ in range(convoy.withdraw()):
+                self.again.append(self.flight.pop())
+        if convoy.closed:  # nothing behind its last word was taken
+            self.again.extend(self.flight)
+            self.flight.clear()
+
+    def _lost(self, convoy: Convoy, trouble: Temporary) -> None:
+        """The connection is gone. Raise where a message may have been accepted: the next run says so of it."""
+        if convoy.unclear or isinstance(trouble, ProtocolTrouble):
+            raise trouble
+        self.flight[0].tries += 1
+        self.later = self.heard = trouble
+        self.again.extend(self.flight)
+        self.flight.clear()
+
+    def _accepted(self, sending: _Sending) -> None:
+        self._settle(sending, UidlState.COPIED)
+        self._note_doubt(sending)
+        self.spent = False
+        if not self.again:
+            self.later = None
         self.report.copied += 1
-        self.report.octets += message.size
+        self.report.octets += sending.message.size
         self.report.left -= 1
         self.around.checkpoint("target: a message was answered")
 
-    def _mark(self, state: UidlState, message: Spooled, reason: str = "") -> UidlMark:
-        return UidlMark(state, 0, 0, self.around.now(), reason, message.digest)
+    def _settle(self, sending: _Sending, state: UidlState, reason: str = "") -> None:
+        digest = sending.message.digest
+        self.results[sending.key] = UidlMark(state, 0, 0, self.around.now(), reason, digest)
+        sending.message.close()
+
+    def _note_doubt(self, sending: _Sending) -> None:
+        if sending.before is not None and sending.before.state is UidlState.INTENT:
+            number = sending.message.number
+            self.report.doubled += 1
+            self.report.note(f"message {number} may be there twice: an earlier run did not hear the answer")
 
     def _refuse(self, number: int, reason: str) -> None:
         uidl = dict(self.pop.listing)[number].decode("latin-1") or f"number {number}"
         self.report.refused.append(RefusedMessage(uidl, self.pop.sizes.get(number, 0), reason))
         self.report.left -= 1
 
-    async def _send(self, message: Spooled) -> None:
-        """Submit one message; wait and try again while the server says 4xx, over a new connection where it hung up."""
+    # Later ------------------------------------------------------------------------------------------------------------
+
+    async def _send_again(self) -> None:
+        """After a rest the first one alone; when that is accepted, the others."""
+        if self.later is not None and self.spent:  # another one is not taken either: it is not the message
+            raise self.later
+        first, *others = sorted(self.again, key=lambda sending: sending.order)
+        if first.tries > len(_RESTS):
+            self.aside.append(first)
+            self.again = deque(others)
+            self.later, self.spent = None, first.copied == self.report.copied
+            return
+        if self.later is not None:
+            self.report.note("the target said that it takes no more mail for a while; it was waited for")
+            await self.around.sleep(_RESTS[max(first.tries, 1) - 1])
+        convoy = await self._connected()
+        self.again = deque(others)
+        await self._send(convoy, [first])
+        while self.flight:
+            await self._hear_one()
+        if first not in self.again and self.refusal is None and self.again:
+            convoy = await self._connected()
+            others, self.later = list(self.again), None
+            self.again.clear()
+            await self._send(convoy, others)
+
+    async def _try_aside(self) -> None:
+        """What the server wanted later while it took others: once more, and else it is left for another run."""
+        if self.aside and self.spent and self.heard is not None:
+            raise self.heard
+        for sending in list(self.aside):
+            convoy = await self._connected()
+            self.aside.remove(sending)
+            await self._send(convoy, [sending])
+            while self.flight:
+                await self._hear_one()
+            self.aside.extend(self.again)
+            self.again.clear()
+        if self.aside:
+            numbers = ", ".join(str(sending.message.number) for sending in self.aside)
+            self.report.postponed = f"the target wants message {numbers} later: {self.heard}"
+
+    async def _connected(self) -> Convoy:
+        """The connection, opened anew where the server has closed it; a server that says "later" is waited for."""
+        if self.convoy is not None and (self.flight or self.convoy.usable):
+            return self.convoy
         for rest in (*_RESTS, None):
+            deadline = asyncio.get_running_loop().time() + self.options.timeout
             try:
-                smtp = await self._connected()
-                self.around.checkpoint("target: before DATA")
-                await smtp.send(
-                    "", [self.target.recipient], self._touching(smtp, message), size=message.size, eight_bit=True
+                client = await SmtpClient.connect(
+                    self.target.endpoint, self.target.tls, helo=_own_name(), deadline=deadline
                 )
-            except DeliveryUnclear:
-                raise
             except Temporary as trouble:
                 if rest is None or not trouble.code:
                     raise
-                self.report.note("the target said that it takes no more mail for a while; it was waited for")
                 await self.around.sleep(rest)
-                self.pop.touch()
+                continue
+            self.convoy = Convoy(client, "", self.target.recipient)
+            self.convoy.command_patience = max(self.options.timeout, COMMAND_PATIENCE)
+            self.convoy.message_patience = max(self.options.timeout, MESSAGE_PATIENCE)
+            return self.convoy
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    # The journal ------------------------------------------------------------------------------------------------------
+
+    def _undone(self) -> UidlChange:
+        """The results, and what stood before the intents of messages that were not accepted, for certain."""
+        settled, dropped = dict(self.results), []
+        unclear = self.convoy.unclear if self.convoy is not None else 0
+        for at, sending in enumerate((*self.flight, *self.again, *self.aside)):
+            if at < unclear:
+                self._note_doubt(sending)  # the next run sends it again and says so
+            elif sending.before is None:
+                dropped.append(sending.key)
             else:
-                return
-
-    async def _connected(self) -> SmtpClient:
-        deadline = asyncio.get_running_loop().time() + self.options.timeout
-        if self.smtp is None or not self.smtp.usable:
-            self.smtp = await SmtpClient.connect(
-                self.target.endpoint, self.target.tls, helo=_own_name(), deadline=deadline
-            )
-        self.smtp.deadline = deadline
-        return self.smtp
-
-    async def _touching(self, smtp: SmtpClient, message: Spooled) -> AsyncGenerator[bytes, None]:
-        async for chunk in message.chunks():
-            smtp.deadline = asyncio.get_running_loop().time() + self.options.timeout
-            self.pop.touch()
-            yield chunk
+                settled[sending.key] = sending.before
+        return UidlChange(settled=settled, dropped=dropped)
 
     async def _record(self, change: UidlChange) -> None:
         if not (change.settled or change.dropped or change.intended):

@@ -95,6 +95,19 @@ class SmtpClient:
 
         Permanent for an address that cannot be sent, or one that is not ASCII to a server without SMTPUTF8.
         """
+        line = self.mail_line(sender, size=size, eight_bit=eight_bit, utf8=utf8)
+        reply = await self._command(line)
+        self._utf8 = line.endswith(" SMTPUTF8")
+        return reply
+
+    async def rcpt(self, recipient: str) -> SmtpReply:
+        """RCPT TO. Permanent for an address that cannot be sent in this transaction."""
+        if not recipient.isascii() and not self._utf8:
+            raise Permanent("the transaction takes no addresses that are not ASCII", scope=Scope.USER)
+        return await self._command(self.rcpt_line(recipient))
+
+    def mail_line(self, sender: str, *, size: int | None = None, eight_bit: bool = False, utf8: bool = False) -> str:
+        """The command that `mail` sends, without its line end."""
         utf8 = utf8 or not sender.isascii()
         if utf8 and "SMTPUTF8" not in self.extensions:
             raise Permanent("the server takes no addresses that are not ASCII", scope=Scope.USER)
@@ -106,15 +119,11 @@ class SmtpClient:
             parameters += " BODY=8BITMIME"
         if utf8:
             parameters += " SMTPUTF8"
-        reply = await self._command(f"MAIL FROM:<{path}>{parameters}")
-        self._utf8 = utf8
-        return reply
+        return f"MAIL FROM:<{path}>{parameters}"
 
-    async def rcpt(self, recipient: str) -> SmtpReply:
-        """RCPT TO. Permanent for an address that cannot be sent in this transaction."""
-        if not recipient.isascii() and not self._utf8:
-            raise Permanent("the transaction takes no addresses that are not ASCII", scope=Scope.USER)
-        return await self._command(f"RCPT TO:<{check_address(recipient)}>")
+    def rcpt_line(self, recipient: str) -> str:
+        """The command that `rcpt` sends, without its line end."""
+        return f"RCPT TO:<{check_address(recipient)}>"
 
     async def rset(self) -> SmtpReply:
         """Forget the transaction."""
@@ -143,14 +152,14 @@ class SmtpClient:
             self.stream.write_soon(writer.end())
             ended = True
             await self.stream.drain()
-            reply = await self._read_reply()
+            reply = await self.read_reply()
             answered = True
         except Temporary as trouble:
             if ended:
                 raise DeliveryUnclear(f"the message may have been accepted: {trouble.text}") from None
             if not self.stream.buffered:
                 raise
-            reply = await self._read_reply()  # the server said why before it hung up
+            reply = await self.read_reply()  # the server said why before it hung up
             if reply.code < 400:
                 raise
         finally:
@@ -193,7 +202,8 @@ class SmtpClient:
         limit = self.size_limit
         if size is not None and limit is not None and size > limit:
             raise MessageRefused(f"the server takes messages of at most {limit} bytes, this one has {size}", code="552")
-        await self._must(await self.mail(sender, size=size, eight_bit=eight_bit), "MAIL", MessageRefused)
+        utf8 = not all(recipient.isascii() for recipient in recipients)
+        await self._must(await self.mail(sender, size=size, eight_bit=eight_bit, utf8=utf8), "MAIL", MessageRefused)
         for recipient in recipients:
             await self._must(await self.rcpt(recipient), "RCPT", MailboxUnavailable)
         return await self._must(await self.data(chunks), "DATA", MessageRefused)
@@ -214,7 +224,7 @@ class SmtpClient:
 
     async def _start(self, tls: TlsPolicy, opportunistic: bool) -> None:
         endpoint = self.stream.endpoint
-        banner = await self._read_reply()
+        banner = await self.read_reply()
         if banner.code != 220:
             raise Temporary(f"{endpoint}: banner: {banner}", code=str(banner.code))
         self.greeting = banner.text
@@ -257,14 +267,15 @@ class SmtpClient:
         self._in_reply = True
         try:
             await stream.write(line.encode("utf-8") + b"\r\n")
-            reply = await self._read_reply()
+            reply = await self.read_reply()
             self._in_reply = False
         finally:
             if self._in_reply:
                 stream.abort()
         return reply
 
-    async def _read_reply(self) -> SmtpReply:
+    async def read_reply(self) -> SmtpReply:
+        """The next reply, to a command that went out ahead of it."""
         parser = ReplyParser()
         while (reply := parser.feed(await self.stream.read_line(REPLY_LINE_LIMIT))) is None:
             pass

@@ -23,6 +23,7 @@ _LOW_WATER = 1 << 18
 _HAPPY_EYEBALLS: dict[str, Any] = {"happy_eyeballs_delay": 0.25}  # RFC 8305 5
 _SMALLEST_WINDOW: Final = 1 << 14  # of the kernel's receive buffer under a RateLimit
 _USUAL_WINDOW: Final = 1 << 17  # from here on the kernel chooses better itself
+_QUICK: Final = getattr(socket, "TCP_QUICKACK", 0)  # Linux only
 _TICK: Final = 0.002  # seconds that a loop's timer may come early: uvloop counts whole milliseconds
 
 
@@ -47,11 +48,14 @@ class _Protocol(asyncio.Protocol):
         self._writing_paused = False
         self.inflater: Inflater | None = None
         self.limit: RateLimit | None = None
+        self.prompt: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # asyncio hands a Transport to a stream protocol
 
     def data_received(self, data: bytes) -> None:
+        if self.prompt is not None:
+            self.prompt.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)  # the kernel forgets it again
         if self.limit is not None:
             self._hold(self.limit.take(len(data)))
         if self.inflater is not None:
@@ -300,6 +304,12 @@ class Stream:
         sock = self._transport.get_extra_info("socket")
         if sock is not None and window < _USUAL_WINDOW:  # else whole megabytes come first, and long pauses after
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+
+    def acknowledge_at_once(self) -> None:
+        """Acknowledge what comes without delay. A server that writes two small replies in a row, as Postfix does
+        around BDAT, holds the second back until then (RFC 896), and kernels let it wait for 40 ms."""
+        if _QUICK and self.peer is not None:
+            self._protocol.prompt = self._transport.get_extra_info("socket")
 
     @property
     def peer(self) -> tuple[str, int] | None:
