@@ -31,7 +31,9 @@ bench: .venv/.dev packages
 	$(BIN)/python -m tests.bench.copy --floor
 
 packages:
-	@./.ci/packages dovecot-imapd dovecot-pop3d postfix
+	@./.ci/packages dovecot-imapd dovecot-pop3d postfix \
+	    libcourier-unicode4 libgdbm6 libical3 libidn12 libltdl7 libpcre3 libwrap0 libxapian30
+	@./.ci/unpacked cyrus-imapd cyrus-common courier-imap courier-authlib libgamin0
 
 .venv/pyvenv.cfg:
 	./.ci/python -m venv .venv

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,7 +89,14 @@ class Watched:
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: Sequence[str], host: str, ports: Sequence[int], pid_file: Path | None = None) -> None:
+    def start(
+        self,
+        command: Sequence[str],
+        host: str,
+        ports: Sequence[int],
+        pid_file: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Run `command` and return when every port greets. ServerTrouble when it ends or stays silent."""
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, "watch", str(self.directory)],
@@ -100,7 +107,12 @@ class Watched:
         )
         with self.log.with_name("console.log").open("ab") as console:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                env=environment,
             )
         self._tell_watch(str(self._process.pid))
         until = time.monotonic() + _START_SECONDS

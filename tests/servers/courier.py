@@ -1,0 +1,118 @@
+"""A private Courier IMAP server on loopback: Debian's imapd, behind a small login of the tests' own or greeting PREAUTH.
+
+Courier's own login asks a daemon at a fixed path of the machine, which private instances cannot share; so
+`courier_login.py` reads LOGIN or AUTHENTICATE and hands the connection to imapd the way Courier's imaplogin does (the
+tag and the user's name in the environment). Everything behind the login is Courier: no LITERAL+, no MULTIAPPEND, all
+mailboxes under `INBOX.`, separator `.`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pwd
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.servers.process import LOOPBACK, ServerTrouble, Watched, free_ports, server_directory
+from tests.servers.unpacked import environment, unpacked
+
+_MAIL_USER = "mail"
+_CAPABILITY = "IMAP4rev1 UIDPLUS CHILDREN NAMESPACE THREAD=ORDEREDSUBJECT THREAD=REFERENCES SORT QUOTA IDLE ACL"
+_SETTINGS = {
+    "IMAP_CAPABILITY": _CAPABILITY,
+    "IMAP_KEYWORDS": "1",
+    "IMAP_ACL": "1",
+    "IMAP_IDLE_TIMEOUT": "60",
+    "IMAP_MAILBOX_SANITY_CHECK": "0",
+    "IMAP_UMASK": "022",
+    "IMAP_USELOCKS": "1",
+    "IMAP_TRASHFOLDERNAME": "Trash",
+    "IMAP_SHAREDINDEXFILE": "/nonexistent",
+}
+
+
+class Courier:
+    """One instance. `with Courier({"u1": b"secret"}) as old: old.imap_port`. With `preauth`, every connection is that user.
+
+    `stop()` and `start()` make an outage: the same port, the same mail.
+    """
+
+    def __init__(self, users: Mapping[str, bytes], *, preauth: str = "", quota: str = "") -> None:
+        self.host = LOOPBACK
+        self.users = dict(users)
+        self.directory = server_directory()
+        self.mail_dir = self.directory / "mail"
+        self.imap_port = 0
+        self._preauth = preauth
+        self._settings = {**_SETTINGS, **({"MAILDIRQUOTA": quota} if quota else {})}
+        self._server = Watched(self.directory, self.directory / "courier.log")
+        account = pwd.getpwnam(_MAIL_USER)
+        self._uid, self._gid = account.pw_uid, account.pw_gid
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start, or start again on the same port."""
+        first = not self.imap_port
+        imapd = unpacked("usr/bin/imapd")
+        for login in self.users:
+            self._make_home(login)
+        for attempt in range(4):
+            if first:
+                (self.imap_port,) = free_ports(1)
+            settings = {
+                "port": self.imap_port,
+                "imapd": imapd,
+                "uid": self._uid,
+                "gid": self._gid,
+                "preauth": self._preauth,
+                "users": {login: base64.b64encode(word).decode() for login, word in self.users.items()},
+                "mail": str(self.mail_dir),
+                "environment": environment(**self._settings),
+            }
+            path = self.directory / "login.json"
+            path.write_text(json.dumps(settings), "utf-8")
+            command = [sys.executable, str(Path(__file__).with_name("courier_login.py")), str(path)]
+            try:
+                self._server.start(command, self.host, [self.imap_port])
+            except ServerTrouble:
+                self._server.stop()
+                if first and attempt < 3:
+                    continue  # a stranger may have taken the port meanwhile
+                raise
+            return
+
+    def stop(self) -> None:
+        """Stop the server and its sessions, and keep the mail."""
+        self._server.stop()
+
+    def close(self) -> None:
+        """Stop and remove everything."""
+        self.stop()
+        self._server.remove()
+
+    def home(self, login: str) -> Path:
+        """Where the mail of `login` lives."""
+        return self.mail_dir / login
+
+    def _make_home(self, login: str) -> None:
+        maildir = self.home(login) / "Maildir"
+        for path in (self.mail_dir, self.home(login), maildir, *(maildir / name for name in ("tmp", "new", "cur"))):
+            path.mkdir(exist_ok=True)
+            os.chown(path, self._uid, self._gid)
