@@ -32,8 +32,8 @@ bench: .venv/.dev packages
 
 packages:
 	@./.ci/packages dovecot-imapd dovecot-pop3d postfix \
-	    libcourier-unicode4 libgdbm6 libical3 libidn12 libltdl7 libpcre3 libwrap0 libxapian30
-	@./.ci/unpacked cyrus-imapd cyrus-common courier-imap courier-authlib libgamin0
+	    libcourier-unicode4 libgdbm6 libglib2.0-0 libical3 libidn12 libltdl7 libpcre3 libwrap0 libxapian30
+	@./.ci/unpacked cyrus-imapd cyrus-common courier-imap courier-authlib gamin libgamin0
 
 .venv/pyvenv.cfg:
 	./.ci/python -m venv .venv

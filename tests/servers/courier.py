@@ -1,4 +1,4 @@
-"""A private Courier IMAP server on loopback: Debian's imapd, behind a small login of the tests' own or greeting PREAUTH.
+"""A private Courier IMAP server on loopback: Debian's imapd behind a small login of the tests, or greeting PREAUTH.
 
 Courier's own login asks a daemon at a fixed path of the machine, which private instances cannot share; so
 `courier_login.py` reads LOGIN or AUTHENTICATE and hands the connection to imapd the way Courier's imaplogin does (the
@@ -37,9 +37,9 @@ _SETTINGS = {
 
 
 class Courier:
-    """One instance. `with Courier({"u1": b"secret"}) as old: old.imap_port`. With `preauth`, every connection is that user.
+    """One instance. `with Courier({"u1": b"secret"}) as old: old.imap_port`.
 
-    `stop()` and `start()` make an outage: the same port, the same mail.
+    With `preauth`, every connection is that user's. `stop()` and `start()` make an outage: same port, same mail.
     """
 
     def __init__(self, users: Mapping[str, bytes], *, preauth: str = "", quota: str = "") -> None:
@@ -84,7 +84,8 @@ class Courier:
                 "preauth": self._preauth,
                 "users": {login: base64.b64encode(word).decode() for login, word in self.users.items()},
                 "mail": str(self.mail_dir),
-                "environment": environment(**self._settings),
+                "monitor": unpacked("usr/libexec/gam_server"),
+                "environment": environment(GAM_CLIENT_ID=self.directory.name, **self._settings),
             }
             path = self.directory / "login.json"
             path.write_text(json.dumps(settings), "utf-8")

@@ -24,6 +24,8 @@ _LITERAL = re.compile(rb"\{(\d+)\}\Z")
 def main(settings: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))  # the sessions go with their server
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    if not os.fork():
+        _watch_files(settings)
     with socket.create_server(("127.0.0.1", settings["port"]), backlog=64) as listener:
         while True:
             connection, _ = listener.accept()
@@ -36,6 +38,20 @@ def main(settings: dict[str, Any]) -> None:
             with suppress(OSError, EOFError):
                 _session(connection, settings)
             os._exit(0)
+
+
+def _watch_files(settings: dict[str, Any]) -> None:
+    """Become the file monitor that imapd would start for itself, and wait a second for, at every login."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _drop_rights(settings)
+    name = settings["environment"]["GAM_CLIENT_ID"]
+    os.execve(settings["monitor"], ["gam_server", "--notimeout", name], settings["environment"])
+
+
+def _drop_rights(settings: dict[str, Any]) -> None:
+    os.setgroups([])
+    os.setgid(settings["gid"])
+    os.setuid(settings["uid"])
 
 
 def _session(connection: socket.socket, settings: dict[str, Any]) -> None:
@@ -118,9 +134,7 @@ def _become(connection: socket.socket, settings: dict[str, Any], login: str, tag
         around["IMAPLOGINTAG"] = tag.decode()
     os.dup2(connection.fileno(), 0)
     os.dup2(connection.fileno(), 1)
-    os.setgroups([])
-    os.setgid(settings["gid"])
-    os.setuid(settings["uid"])
+    _drop_rights(settings)
     os.chdir(home)
     os.execve(settings["imapd"], ["imapd", "Maildir"], around)
 

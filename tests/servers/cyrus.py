@@ -38,6 +38,7 @@ sasl_mech_list: PLAIN LOGIN
 unixhierarchysep: {unix}
 altnamespace: {alternative}
 virtdomains: off
+delete_mode: immediate
 skiplist_unsafe: yes
 popminpoll: 0
 lmtpsocket: {directory}/lmtp
