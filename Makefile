@@ -26,9 +26,10 @@ tests: .venv/.dev packages
 	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 bench: .venv/.dev packages
-	@./.ci/packages isync || true
+	@./.ci/packages isync fetchmail mpop msmtp || true
 	$(BIN)/python -m tests.bench.login
 	$(BIN)/python -m tests.bench.copy --floor
+	$(BIN)/python -m tests.bench.pop
 
 packages:
 	@./.ci/packages dovecot-imapd dovecot-pop3d postfix \
