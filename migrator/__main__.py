@@ -134,7 +134,18 @@ def jobs(path: Path, as_json: bool, phase: str | None) -> None:
     for job in found:
         state = "running" if job.running else job.phase.value
         counts = f"{job.counts.copied} copied, {job.counts.refused} refused"
-        click.echo(f"{job.account}  {state}  {counts}  {job.source}" + (f"  {job.reason}" if job.reason else ""))
+        words = [job.account, state, counts, job.source, *_last_pass(job), *filter(None, [job.reason])]
+        click.echo("  ".join(words))
+
+
+def _last_pass(job: Job) -> list[str]:
+    """What a second pass was about, or what it has brought."""
+    if job.phase is not Phase.DONE:
+        return ["final pass"] if job.passes else []
+    if job.passes < 2 or not job.report:
+        return []
+    totals = json.loads(job.report).get("totals", {})
+    return [f"last pass: {totals.get('copied', 0)} new, {totals.get('flagged', 0)} with other flags"]
 
 
 def _listed(job: Job) -> dict[str, Any]:
@@ -147,10 +158,17 @@ def _listed(job: Job) -> dict[str, Any]:
 @click.argument("accounts", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that are held, waiting or postponed.")
 @click.option("--moved", is_flag=True, help="Copy from the old server that the configuration names now.")
-def retry(path: Path, accounts: tuple[str, ...], everything: bool, moved: bool) -> None:
+@click.option(
+    "--recopy", is_flag=True, help="Copy mailboxes again that were removed or made anew at CommuniGate. Name accounts."
+)
+def retry(path: Path, accounts: tuple[str, ...], everything: bool, moved: bool, recopy: bool) -> None:
     """Run held, waiting or postponed copies again now."""
     if everything == bool(accounts):
         _fail(USAGE, "name accounts, or say --all")
+    if recopy and everything:
+        _fail(USAGE, "--recopy is said of accounts by name")
+    if recopy:
+        _with_store(path, lambda store: _allow_recopy(store, accounts))
     if moved:
         settings = _settings(path)
         named = None if everything else accounts
@@ -160,9 +178,37 @@ def retry(path: Path, accounts: tuple[str, ...], everything: bool, moved: bool) 
     _say_count(count, "run again now", accounts)
 
 
+async def _allow_recopy(store: Store, accounts: Sequence[str]) -> None:
+    from migrator.ledger.marks import LedgerMarks
+
+    for account in accounts:
+        await LedgerMarks(store, account.lower()).allow_recopy()
+
+
 def _source_of(settings: Settings, domain_name: str) -> str | None:
     domain = settings.domain(domain_name)
     return str(domain.copy_endpoint) if domain is not None and domain.copies else None
+
+
+@cli.command()
+@_config
+@click.argument("accounts", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All whose copy is done.")
+@click.option("--domain", default="", help="Only accounts of this domain.")
+def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) -> None:
+    """Queue a final pass for copies that are done: what came at the old server since, and flags that changed."""
+    from migrator.delta_command import lines_of, opens_mailboxes
+    from migrator.ledger.deltas import queue_deltas
+
+    if (everything or bool(domain)) == bool(accounts):
+        _fail(USAGE, "name accounts, or say --all or --domain")
+    opens = opens_mailboxes(_settings(path))
+    found = _with_store(path, lambda store: queue_deltas(store, accounts or None, domain=domain, opens=opens))
+    click.echo(f"{len(found.queued)} final passes queued, {len(found.under_way)} under way already")
+    for line in lines_of(found):
+        click.echo(line, err=True)
+    if lines_of(found):
+        sys.exit(NEEDS_A_PERSON)
 
 
 @cli.command()
@@ -197,14 +243,20 @@ def _settings(path: Path, *, check_files: bool = True) -> Settings:
 
 def _with_queue(path: Path, act: Callable[[LedgerQueue], Coroutine[Any, Any, T]]) -> T:
     from migrator.ledger.jobs import LedgerQueue
+
+    keep_done = keeps_done(_settings(path))
+    return _with_store(path, lambda store: act(LedgerQueue(store, keep_done=keep_done)))
+
+
+def _with_store(path: Path, act: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
     from migrator.ledger.store import Store
 
     settings = _settings(path)
 
     async def run() -> T:
-        store: Store = Store(settings.state.path)
+        store = Store(settings.state.path)
         try:
-            return await act(LedgerQueue(store, keep_done=keeps_done(settings)))
+            return await act(store)
         finally:
             await store.close()
 

@@ -109,7 +109,7 @@ class JobRunner:
         domain = self._domain(job)
         source = _current_endpoint(job, domain)
         await self._refuse_own_server(source)
-        options = _options(domain, source)
+        options = replace(_options(domain, source), sync_flags=self._expects_delta(job, domain))
         login = await self.logins.login_of(job.account, job.source)
         password = self.opener.open(login.sealed, job.account) if login and login.sealed else None
         if password is None and not domain.admin_login:
@@ -138,6 +138,10 @@ class JobRunner:
             if password is None:  # no login of the user will bring what is missing
                 raise HeldBack(f"admin_login: {refusal}") from None
             raise
+
+    def _expects_delta(self, job: Job, domain: DomainSettings) -> bool:
+        """Whether flags are brought over and remembered: in a second pass, and in a first that can have a second."""
+        return job.passes > 0 or self.settings.state.keeps_passwords or bool(domain.admin_login)
 
     def _domain(self, job: Job) -> DomainSettings:
         domain = self.settings.domain(job.domain)

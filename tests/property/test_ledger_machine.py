@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from migrator.ledger.deltas import queue_deltas
 from migrator.ledger.exports import Exports
 from migrator.ledger.jobs import BUGS_LIMIT, LedgerQueue
 from migrator.ledger.logins import ADOPTION_GRACE, Logins, server_of
@@ -59,6 +60,7 @@ class ModelJob:
     losses: int = 0
     source: str = ""
     copied: bool = False
+    passes: int = 0
 
 
 @dataclass
@@ -270,7 +272,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         job.lease_until = 0.0
         if ending == "finish":
-            job.phase, job.bugs = Phase.DONE, 0
+            job.phase, job.bugs, job.passes = Phase.DONE, 0, job.passes + 1
             self.model.wipe(claim.job.account)
         elif ending == "postpone":
             job.attempts, job.not_before = job.attempts + 1, self.now + 30
@@ -309,6 +311,22 @@ class LedgerMachine(RuleBasedStateMachine):
                 job.phase, job.not_before, job.attempts, job.bugs, job.losses = Phase.PENDING, 0.0, 0, 0, 0
         assert count == expected
 
+    @rule(account=st.one_of(st.none(), accounts), administrator=st.booleans())
+    def delta(self, account: str | None, administrator: bool) -> None:
+        """Who is done runs once more where a login is left; who is not, is not queued twice."""
+        found = self.run(
+            queue_deltas(self.store, None if account is None else [account], opens=lambda _domain: administrator)
+        )
+        queued = []
+        for (name, server), job in self.model.jobs.items():
+            if account not in (None, name) or job.phase is not Phase.DONE:
+                continue
+            login = self.model.logins.get((name, server))
+            if administrator or (login is not None and login.sealed is not None):
+                queued.append(name)
+                job.phase, job.not_before, job.attempts, job.bugs, job.losses = Phase.PENDING, 0.0, 0, 0, 0
+        assert sorted(found.queued) == sorted(queued)
+
     @rule(account=accounts)
     def hold(self, account: str) -> None:
         self.run(self.queue.hold_accounts([account], "by hand"))
@@ -342,8 +360,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def jobs_are_as_they_should_be(self) -> None:
         jobs = self.run(self.queue.jobs())
-        assert {key_of(job): (job.phase, job.running, job.source) for job in jobs} == {
-            key: (job.phase, job.lease_until > self.now, job.source) for key, job in self.model.jobs.items()
+        assert {key_of(job): (job.phase, job.running, job.source, job.passes) for job in jobs} == {
+            key: (job.phase, job.lease_until > self.now, job.source, job.passes) for key, job in self.model.jobs.items()
         }
         running = [job for job in jobs if job.running]
         assert len({job.account for job in running}) == len(running)

@@ -217,3 +217,60 @@ def test_a_worker_whose_ledger_cannot_be_opened_says_try_later(
 )
 def test_exit_codes_tell_what_is_left(outlook: Outlook, code: int) -> None:
     assert exit_code(outlook) == code
+
+
+def test_delta_queues_what_is_done_and_says_what_is_missing(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("delta", "--config", filled, "--all") == 1
+    said = capsys.readouterr()
+    assert said.out == "0 final passes queued, 1 under way already\n"
+    assert [line.partition(":")[0] for line in said.err.splitlines()] == [f"{name}@example.com" for name in "bca"]
+    assert "migrator retry b@example.com" in said.err
+    assert "admin_login" in said.err
+    assert phases(filled)["a"] is Phase.DONE
+
+
+def with_administrator(config: Path) -> None:
+    secret = config.with_name("admin.password")
+    secret.write_text("x")
+    secret.chmod(0o600)
+    config.write_text(config.read_text() + 'admin_login = "root"\nadmin_password_file = "admin.password"\n')
+
+
+def test_delta_with_an_administrator(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_administrator(filled)
+    assert run("delta", "--config", filled, "A@example.com") == 0
+    assert capsys.readouterr().out == "1 final passes queued, 0 under way already\n"
+    assert phases(filled)["a"] is Phase.PENDING
+    assert run("jobs", "--config", filled) == 0
+    assert "final pass" in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--all", "a@example.com"], ["--domain", "example.com", "a@example.com"]])
+def test_delta_wants_names_or_all_or_a_domain(filled: Path, arguments: list[str]) -> None:
+    assert run("delta", "--config", filled, *arguments) == 64
+
+
+def test_what_a_last_pass_has_brought_is_listed(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_administrator(filled)
+    assert run("delta", "--config", filled, "--domain", "example.com") == 1
+
+    async def work() -> None:
+        from migrator.model import Counts
+
+        store = Store(filled.parent / "state.db")
+        queue = LedgerQueue(store)
+        claim = await queue.claim(WORKER, lease=60, limits=lambda _server: 9)
+        assert claim is not None
+        await queue.finish(claim, Counts(copied=2), '{"totals":{"copied":2,"flagged":5}}')
+        await store.close()
+
+    asyncio.run(work())
+    capsys.readouterr()
+    assert run("jobs", "--config", filled, "--phase", "done") == 0
+    assert "last pass: 2 new, 5 with other flags" in capsys.readouterr().out
+
+
+def test_recopy_is_said_of_accounts_by_name(filled: Path) -> None:
+    assert run("retry", "--config", filled, "--recopy", "--all") == 64
+    assert run("retry", "--config", filled, "--recopy", "b@example.com") == 0
+    assert phases(filled)["b"] is Phase.PENDING
