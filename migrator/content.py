@@ -27,6 +27,7 @@ class ContentDigest:
         self._hash = hashlib.sha256()
         self._line = bytearray()  # of the header, not ended yet
         self._kept = bytearray()
+        self._left_out = bytearray()
         self._dropping = False  # within a header line, and its folded lines, that is left out
         self._in_header = True
         self._ends = 0  # LFs seen that count only if something follows
@@ -65,7 +66,10 @@ class ContentDigest:
             self._in_header = False
         if not (self._dropping and line[:1] in b" \t" and line != b"\n"):
             self._dropping = line.partition(b":")[0].strip().lower() in _OF_THE_MAILBOX
-        if not self._dropping:
+        if self._dropping:
+            if len(self._left_out) < HEADER_LIMIT:
+                self._left_out += line
+        else:
             if len(self._kept) < HEADER_LIMIT:
                 self._kept += line
             self._add(line)
@@ -82,6 +86,11 @@ class ContentDigest:
     def header(self) -> bytes:
         """The header with LF line ends, folded as it came; of a message without a body, all of it."""
         return bytes(self._kept + self._line) if self._in_header else bytes(self._kept)
+
+    @property
+    def left_out(self) -> bytes:
+        """The header lines of the mailbox, as `Status: RO`, with LF line ends."""
+        return bytes(self._left_out)
 
     def digest(self) -> bytes:
         """Of everything fed so far."""

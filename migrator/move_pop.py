@@ -40,6 +40,8 @@ USAGE_TEXT: Final = (
     "usage: MovePOPMail [flags] POPserver POPname POPpassword SMTPserver SMTPrecipient\n"
     "flags: --verbose --json --dry-run --delete --notimeout --oldPasswordFile file (then * stands for the password)\n"
     "  --limit-rate 2MiB/s --caFile file --noCertificateCheck --newPasswordFile file (with an imap:// target)\n"
+    "  with an imap:// target: --archiveSeen mailbox (mail that was seen goes there instead of INBOX: by the server's\n"
+    "  Status lines or LAST) --seenOlder 30d (older mail counts as seen: few servers tell what was)\n"
     "servers: host, host:port, pop3://host, pop3s://host, smtp+starttls://host, imap://host and the like"
 )
 
@@ -91,6 +93,8 @@ async def move_pop(
     old, new = (replace(end, endpoint=plain_form(end.endpoint)).label for end in (source, target))
     copy = f"{old} -> {new}"
     marks = LedgerUidls(store, copy) if store else None
+    if options.archive_seen and isinstance(target, Submission):
+        raise UsageTrouble("--archiveSeen needs an imap:// target: SMTP delivers into INBOX only")
     if options.dry_run:
         return await preview_maildrop(source, target.label, options, marks)
     assert marks is not None

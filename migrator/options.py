@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from migrator.config_values import parse_rate, parse_size
+from migrator.config_values import parse_duration, parse_rate, parse_size
 from migrator.long_lines import SHORTEST
 from migrator.window import Window
 from wire.endpoint import parse_endpoint
@@ -72,6 +72,8 @@ class CopyOptions:
     sync_flags: bool = False  # flags that changed at the source since the last run are brought over
     recopy: frozenset[str] = frozenset()  # source mailboxes to copy again where the target was made anew; * for all
     dry_run: bool = False  # say what would be copied, and write nothing
+    archive_seen: str = ""  # --archiveSeen: by POP, mail that was seen goes to this mailbox instead of INBOX
+    seen_older: float = 0.0  # --seenOlder: mail of more seconds counts as seen; 0 leaves that to the server
     quarantine: str = ""  # a directory for messages that the target takes in no form
     old_password_file: str = ""
     new_password_file: str = ""
@@ -97,7 +99,7 @@ def parse_options(
         if flag == "--":
             break
         if flag not in known:
-            only = " (it is for IMAP copies)" if flag in _IMAP else ""
+            only = " (it is for IMAP copies)" if flag in _IMAP else " (it is for POP copies)" if flag in _POP else ""
             raise OptionTrouble(f"unknown option {flag}{only}")
         count, apply = known[flag]
         if len(rest) < count:
@@ -109,6 +111,8 @@ def parse_options(
             raise
         except ValueError as error:  # of a reader of values
             raise OptionTrouble(f"{flag} {values[0]}: {error}") from None
+    if options.seen_older and not options.archive_seen:
+        raise OptionTrouble("--seenOlder says what --archiveSeen puts aside; that one is missing")
     return options, rest
 
 
@@ -118,7 +122,7 @@ def flags(*, pop: bool = False) -> list[str]:
 
 
 def _known(*, pop: bool) -> Mapping[str, tuple[int, Apply]]:
-    return _COMMON if pop else {**_COMMON, **_IMAP}
+    return {**_COMMON, **(_POP if pop else _IMAP)}
 
 
 def parse_copy_options(arguments: Sequence[str], *, pop: bool = False) -> CopyOptions:
@@ -173,6 +177,12 @@ def _connections(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:4]) <= MOST_CONNECTIONS):
         raise ValueError(f"connections are a number from 1 to {MOST_CONNECTIONS}")
     return int(text)
+
+
+def _archive(text: str) -> str:
+    if not text or text.upper() == "INBOX" or not text.isprintable():
+        raise ValueError("an archive is a mailbox other than INBOX")
+    return text
 
 
 def _directory(text: str) -> str:
@@ -268,6 +278,10 @@ _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--dry-run": _set(dry_run=True),
     "--limit-rate": _value("rate", parse_rate),
     "--noCertificateCheck": _set(check_certificates=False),
+}
+_POP: Final[Mapping[str, tuple[int, Apply]]] = {
+    "--archiveSeen": _value("archive_seen", _archive),
+    "--seenOlder": _value("seen_older", parse_duration),
 }
 _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--list": _text("list_pattern", empty=False),

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from migrator.access import Access, open_imap
-from migrator.content import ContentDigest, message_id
-from migrator.dates import header_date, render_internal_date
+from migrator.content import ContentDigest
 from migrator.intents import Description, match_messages
 from migrator.mover import BeforeCopy
 from migrator.options import CopyOptions
+from migrator.pop_ahead import ReadAhead
+from migrator.pop_append import PopAppender, PopBatch, PopPlace, never_sent
+from migrator.pop_seen import Seen, shown_anew
 from migrator.pop_source import PopSource, Spooled, Withheld
 from migrator.report import (
     CopyInterrupted,
@@ -28,12 +29,13 @@ from migrator.report import (
     Report,
     SameMailbox,
 )
-from migrator.resolution import locate_among, plausible_ones, uids_from, wait_for_late_server
+from migrator.resolution import plausible_ones, uids_from, wait_for_late_server
 from migrator.session import Surroundings
 from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore, set_back
 from wire.imap.client import ImapClient
+from wire.imap.names import decode_mailbox, encode_mailbox
 from wire.imap.results import Selected
-from wire.outcome import MessageRefused, Temporary
+from wire.outcome import MailboxUnavailable, Temporary
 
 BATCH_MESSAGES: Final = 50
 BATCH_OCTETS: Final = 2 << 20  # spooled at once, and in doubt after a crash
@@ -64,8 +66,7 @@ async def copy_account(
             imap.progress_timeout = options.timeout
             box = MailboxReport("INBOX", "INBOX", messages=len(pop.listing), left=len(pop.listing))
             report.mailboxes.append(box)
-            name = target.prefix + b"INBOX"
-            await _PopCopy(pop, imap, name, options, marks, around, box).run()
+            await _PopCopy(pop, imap, target.prefix, options, marks, around, box).run()
             await imap.logout()
         finally:
             imap.close()
@@ -80,30 +81,12 @@ async def copy_account(
 
 
 @dataclass(slots=True)
-class _Batch:
-    """Messages that are spooled and about to be appended, by their keys."""
-
-    floor: int
-    spooled: dict[bytes, Spooled] = field(default_factory=dict)
-    settled: dict[bytes, UidlMark] = field(default_factory=dict)
-    sending: bytes = b""
-    never: list[bytes] = field(default_factory=list)  # not begun when the connection broke
-    unknown: list[bytes] = field(default_factory=list)  # confirmed without a uid, in the order they were sent
-    octets: int = 0
-
-    def close(self) -> None:
-        for message in self.spooled.values():
-            message.close()
-        self.spooled.clear()
-
-
-@dataclass(slots=True)
 class _PopCopy:
     """One maildrop into one INBOX, over connections that are open."""
 
     pop: PopSource
     imap: ImapClient
-    name: bytes
+    prefix: bytes  # of the target's mailbox names
     options: CopyOptions
     store: UidlStore
     around: Surroundings
@@ -111,17 +94,16 @@ class _PopCopy:
     marks: dict[bytes, UidlMark] = field(default_factory=dict)
     keys: dict[int, bytes] = field(default_factory=dict)  # of messages that were recognised
     listing: Listing = field(default_factory=lambda: Listing([], {}))
-    uidvalidity: int = 0
-    floor: int = 0
+    places: dict[bytes, PopPlace] = field(default_factory=dict)
+    opened: bytes = b""  # the mailbox that is open at the target
+    archived: int = 0
+    _appender: PopAppender | None = None
     todo: int = 0
 
     async def run(self) -> None:
         self.marks = await self.store.load()
         self.listing = Listing(self.pop.listing, self.marks)
-        selected = await self.imap.select(self.name)
-        self.around.checkpoint("target: opened a mailbox")
-        self.uidvalidity = selected.uidvalidity
-        self.floor = selected.uidnext or max(await self.imap.uid_search(b"ALL"), default=0) + 1
+        selected = await self._open_places()
         if not self.marks:
             await self._refuse_same(selected)
         if self._was_made_anew():
@@ -132,20 +114,59 @@ class _PopCopy:
                 self.keys[number] = key
         await self._resolve()
         await self._copy_all()
+        self._note_what_comes_anew()
         if self.options.delete:
             await self._delete()
         else:
             await self.pop.close()
 
+    # Places -----------------------------------------------------------------------------------------------------
+
+    async def _open_places(self) -> Selected:
+        """INBOX, the archive where one is asked for, and every mailbox that an earlier run has copied into."""
+        archive = self.options.archive_seen
+        wanted = {mark.mailbox for mark in self.marks.values() if mark.mailbox}
+        if archive:
+            wanted.add(encode_mailbox(archive))
+        for mailbox in sorted(wanted):
+            name = self.prefix + mailbox
+            try:
+                selected = await self.imap.select(name)
+            except MailboxUnavailable:
+                if mailbox != encode_mailbox(archive):
+                    continue  # gone; its marks say so
+                self.around.checkpoint("target: before CREATE")
+                await self.imap.create(name)
+                selected = await self.imap.select(name)
+            await self._add_place(mailbox, name, selected)
+        name = self.prefix + b"INBOX"
+        selected = await self.imap.select(name)
+        await self._add_place(b"", name, selected)
+        self.around.checkpoint("target: opened a mailbox")
+        return selected
+
+    async def _add_place(self, mailbox: bytes, name: bytes, selected: Selected) -> None:
+        floor = selected.uidnext or max(await self.imap.uid_search(b"ALL"), default=0) + 1
+        flags = (b"\\Seen",) if mailbox else ()
+        self.places[mailbox] = PopPlace(mailbox, name, selected.uidvalidity, floor, flags)
+        self.opened = name
+
+    async def _open(self, place: PopPlace) -> None:
+        if self.opened != place.name:
+            await self.imap.select(place.name)
+            self.opened = place.name
+
     def _was_made_anew(self) -> bool:
-        before = {mark.uidvalidity for mark in self.marks.values() if mark.uidvalidity}
-        if before <= {self.uidvalidity}:
-            return False
-        self.report.held = (
-            "the target's INBOX was made anew since it was copied to (its UIDVALIDITY has changed):"
-            " nothing is copied, nothing is doubled"
-        )
-        return True
+        for mark in self.marks.values():
+            place = self.places.get(mark.mailbox)
+            if mark.uidvalidity and (place is None or place.uidvalidity != mark.uidvalidity):
+                which = "INBOX" if not mark.mailbox else decode_mailbox(mark.mailbox)
+                self.report.held = (
+                    f"the target's {which} was made anew since it was copied to (its UIDVALIDITY has changed):"
+                    " nothing is copied, nothing is doubled"
+                )
+                return True
+        return False
 
     async def _refuse_same(self, selected: Selected) -> None:
         """SameMailbox when the maildrop is the target's INBOX: as many messages, and the same ones at both ends."""
@@ -177,19 +198,23 @@ class _PopCopy:
         intents = {key: mark for key, mark in self.marks.items() if mark.state is UidlState.INTENT}
         if not intents:
             return
-        floor = min(mark.uid for mark in intents.values())
         newest = max(mark.recorded_at for mark in intents.values())
-        await wait_for_late_server(self.imap, self.around, floor, newest)
         doubtful = await self._find_again(intents)
-        taken = {mark.uid for mark in self.marks.values() if mark.state is UidlState.COPIED}
-        candidates = [uid for uid in await uids_from(self.imap, floor) if uid not in taken]
-        sources = list(doubtful.values())
-        found = match_messages(sources, await plausible_ones(self.imap, candidates, sources))
-        settled = {
-            key: self._copied(found[source.uid], intents[key].digest)
-            for key, source in doubtful.items()
-            if source.uid in found
-        }
+        settled: dict[bytes, UidlMark] = {}
+        for mailbox in {mark.mailbox for mark in intents.values()}:
+            place = self.places[mailbox]
+            mine = {key: mark for key, mark in intents.items() if mark.mailbox == mailbox}
+            floor = min(mark.uid for mark in mine.values())
+            await self._open(place)
+            await wait_for_late_server(self.imap, self.around, floor, newest)
+            copied = [mark for mark in self.marks.values() if mark.state is UidlState.COPIED]
+            taken = {mark.uid for mark in copied if mark.mailbox == mailbox}
+            candidates = [uid for uid in await uids_from(self.imap, floor) if uid not in taken]
+            sources = [doubtful[key] for key in mine if key in doubtful]
+            found = match_messages(sources, await plausible_ones(self.imap, candidates, sources))
+            for key, mark in mine.items():
+                if key in doubtful and (uid := found.get(doubtful[key].uid)) is not None:
+                    settled[key] = replace(mark, state=UidlState.COPIED, uid=uid, reason="")
         dropped = [key for key in intents if key not in settled]
         await self._record(UidlChange(settled=settled, dropped=dropped))
 
@@ -206,19 +231,20 @@ class _PopCopy:
                 continue
             key = self.keys.get(message.number) or self._recognise(message)
             if key in intents:
-                described[key] = self._describe(message)
+                described[key] = await self.appender.describe(message, intents[key].reason)
             message.close()
         return described
+
+    @property
+    def appender(self) -> PopAppender:
+        if self._appender is None:
+            self._appender = PopAppender(self.imap, self.pop, self.around, self.report, self._record)
+        return self._appender
 
     def _recognise(self, message: Spooled) -> bytes:
         key, _known = self.listing.recognise(message.number, message.digest)
         self.keys[message.number] = key
         return key
-
-    def _describe(self, message: Spooled) -> Description:
-        when = header_date(message.header, now=datetime.fromtimestamp(self.around.now(), UTC))
-        seconds = int(when.timestamp()) if when else None
-        return Description(message.number, seconds, message.size, message.digest, message_id(message.header))
 
     # Copying ----------------------------------------------------------------------------------------------------
 
@@ -229,32 +255,48 @@ class _PopCopy:
         wanted += [number for number, state in states.items() if state is UidlState.REFUSED]  # perhaps not any more
         report.already = len(states) - len(wanted)
         report.left = self.todo = len(wanted)
-        batch = _Batch(self.floor)
+        seen = await Seen.of(self.pop, self.options, self.around)
+        batches = {place.mailbox: PopBatch(place) for place in self.places.values()}
         try:
-            async for message in self.pop.messages(wanted):
-                if isinstance(message, Withheld):
-                    self._refuse(message.number, message.reason)
-                    continue
-                key = self.keys.get(message.number) or self._recognise(message)
-                if self._state(message.number) is UidlState.COPIED:
-                    report.already += 1
-                    report.left -= 1
-                    message.close()
-                    continue
-                batch.spooled[key] = message
-                batch.octets += message.size
-                if len(batch.spooled) >= BATCH_MESSAGES or batch.octets >= BATCH_OCTETS:
-                    full, batch = batch, _Batch(self.floor)
-                    with closing(full):
-                        await self._copy_batch(full)
-            await self._copy_batch(batch)
+            async with ReadAhead(self.pop.messages(wanted)) as ahead:
+                while (message := await ahead.next()) is not None:
+                    mailbox = await self._take(message, seen, batches)
+                    if mailbox is not None:
+                        await self._flush(batches, mailbox)
+            for mailbox in batches:
+                await self._flush(batches, mailbox)
         except Temporary:
             if self.pop.broke_at:
                 await self._record(set_back(self.listing.by_uidl(self.pop.broke_at), self.marks, self.around.now()))
-                await self._copy_batch(batch)  # what came before the source broke off
+                for mailbox in batches:
+                    await self._flush(batches, mailbox)  # what came before the source broke off
             raise
         finally:
-            batch.close()
+            for batch in batches.values():
+                batch.close()
+
+    async def _take(self, message: Spooled | Withheld, seen: Seen, batches: dict[bytes, PopBatch]) -> bytes | None:
+        """Put a message into the batch of its mailbox; that mailbox, when the batch is full."""
+        if isinstance(message, Withheld):
+            self._refuse(message.number, message.reason)
+            return None
+        key = self.keys.get(message.number) or self._recognise(message)
+        if self._state(message.number) is UidlState.COPIED:
+            self.report.already += 1
+            self.report.left -= 1
+            message.close()
+            return None
+        mailbox = encode_mailbox(self.options.archive_seen) if seen.is_seen(message) else b""
+        batch = batches[mailbox]
+        batch.spooled[key] = message
+        batch.octets += message.size
+        full = len(batch.spooled) >= BATCH_MESSAGES or batch.octets >= BATCH_OCTETS
+        return mailbox if full else None
+
+    async def _flush(self, batches: dict[bytes, PopBatch], mailbox: bytes) -> None:
+        full, batches[mailbox] = batches[mailbox], PopBatch(self.places[mailbox])
+        with closing(full):
+            await self._copy_batch(full)
 
     def _state(self, number: int) -> UidlState | None:
         mark = self.marks.get(self.keys.get(number, b""))
@@ -265,73 +307,31 @@ class _PopCopy:
         self.report.refused.append(RefusedMessage(uidl, self.pop.sizes.get(number, 0), reason))
         self.report.left -= 1
 
-    async def _copy_batch(self, batch: _Batch) -> None:
+    async def _copy_batch(self, batch: PopBatch) -> None:
         if not batch.spooled:
             return
-        batch.floor = self.floor
+        place = batch.place
+        if "UIDPLUS" not in self.imap.capabilities:
+            await self._open(place)  # it must be open when the uids are asked for
+        batch.floor = place.floor
         now = self.around.now()
         intended = {
-            key: UidlMark(UidlState.INTENT, self.uidvalidity, batch.floor, now, "", message.digest)
+            key: UidlMark(UidlState.INTENT, place.uidvalidity, batch.floor, now, "", message.digest, place.mailbox)
             for key, message in batch.spooled.items()
         }
         again = {key: mark for key, mark in intended.items() if key in self.marks}  # refused before
         fresh = {key: mark for key, mark in intended.items() if key not in again}
         await self._record(UidlChange(settled=again, intended=fresh))
         try:
-            for key, message in batch.spooled.items():
-                batch.sending = key
-                await self._append(batch, key, message)
-        except Temporary:  # only the message that was being sent stays in doubt
-            batch.never = [key for key in intended if key not in batch.settled and key != batch.sending]
-            await self._finish(batch)
+            await self.appender.send(batch)
+        except (Temporary, MailboxUnavailable):  # only what was being sent stays in doubt
+            await self._finish(batch, never_sent(batch, list(intended)))
             raise
-        await self._find_uids(batch)
-        await self._finish(batch)
+        await self._finish(batch, [])
 
-    async def _append(self, batch: _Batch, key: bytes, message: Spooled) -> None:
-        """Append one message, and once more if it is refused: the trouble may have been the moment's."""
-        when = header_date(message.header, now=datetime.fromtimestamp(self.around.now(), UTC))
-        date = render_internal_date(when) if when else None
-        refusal = ""
-        for _ in range(2):
-            self.pop.touch()
-            self.around.checkpoint("target: before APPEND")
-            try:
-                appended = await self.imap.append(self.name, (), date, message.size, message.chunks())
-            except MessageRefused as trouble:
-                refusal = trouble.text
-                continue
-            uid = appended.uid or 0
-            if uid < batch.floor:
-                batch.unknown.append(key)
-                uid = 0
-            else:
-                self.floor = max(self.floor, uid + 1)
-            batch.settled[key] = self._copied(uid, message.digest)
-            self.around.checkpoint("target: a message was answered")
-            return
-        batch.settled[key] = UidlMark(
-            UidlState.REFUSED, self.uidvalidity, 0, self.around.now(), refusal, message.digest
-        )
-
-    def _copied(self, uid: int, digest: bytes) -> UidlMark:
-        return UidlMark(UidlState.COPIED, self.uidvalidity, uid, self.around.now(), "", digest)
-
-    async def _find_uids(self, batch: _Batch) -> None:
-        """Ask where the messages are that a server without UIDPLUS has confirmed."""
-        if not batch.unknown:
-            return
-        taken = frozenset(mark.uid for mark in batch.settled.values() if mark.uid)
-        sources = {key: self._describe(batch.spooled[key]) for key in batch.unknown}
-        found, top = await locate_among(self.imap, list(sources.values()), batch.floor, taken)
-        self.floor = max(self.floor, top + 1)
-        for key, source in sources.items():
-            if source.uid in found:
-                batch.settled[key] = self._copied(found[source.uid], source.digest)
-
-    async def _finish(self, batch: _Batch) -> None:
+    async def _finish(self, batch: PopBatch, never: list[bytes]) -> None:
         """The results, in one commit, and into the report."""
-        await self._record(UidlChange(settled=batch.settled, dropped=batch.never))
+        await self._record(UidlChange(settled=batch.settled, dropped=never))
         report = self.report
         for key, mark in batch.settled.items():
             message = batch.spooled[key]
@@ -339,6 +339,7 @@ class _PopCopy:
                 self._refuse(message.number, mark.reason)
             else:
                 report.copied += 1
+                self.archived += bool(mark.mailbox)
                 report.octets += message.size
                 report.left -= 1
         batch.close()
@@ -355,14 +356,17 @@ class _PopCopy:
 
     async def _delete(self) -> None:
         """Delete at the source what the target has confirmed and still shows, and nothing else."""
-        there = set(await uids_from(self.imap, 1))
+        there: dict[bytes, set[int]] = {}
+        for mailbox, place in self.places.items():
+            await self._open(place)
+            there[mailbox] = set(await uids_from(self.imap, 1))
         sure: list[int] = []
         kept = 0
         for number, _ in self.pop.listing:
             mark = self.marks.get(self.keys.get(number, b""))
             if mark is None or mark.state is not UidlState.COPIED:
                 continue
-            if mark.uid in there:
+            if mark.uid in there[mark.mailbox]:
                 sure.append(number)
             else:
                 kept += 1
@@ -370,3 +374,14 @@ class _PopCopy:
             self.report.note(f"{kept} copied messages stay at the source: the target does not show them any more")
         self.around.checkpoint("source: before deleting")
         self.report.deleted = await self.pop.delete(sure)
+
+    def _note_what_comes_anew(self) -> None:
+        there = sum(
+            1
+            for key in self.keys.values()
+            if (mark := self.marks.get(key)) and mark.state is UidlState.COPIED and not mark.mailbox
+        )
+        if self.archived:
+            self.report.note(f"{self.archived} messages that were seen went to {self.options.archive_seen}")
+        if there:
+            self.report.note(shown_anew(there, archive=bool(self.options.archive_seen)))

@@ -35,6 +35,7 @@ class Spooled:
     size: int
     digest: bytes
     header: bytes
+    mailbox_lines: bytes = b""  # header lines that the source's mailbox has put in, such as Status
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes exactly as they came, from the beginning."""
@@ -93,6 +94,14 @@ class PopSource:
         first = self.listing[:_OLDEST] if self.has_uidls else []
         return InboxIdentity(0, tuple(f"{uidl.decode('latin-1')} {self.sizes.get(number)}" for number, uidl in first))
 
+    async def last(self) -> int:
+        """The highest number that was ever fetched (LAST, RFC 1460); 0 where the server does not tell."""
+        self.touch()
+        try:
+            return await self._client.last()
+        except Permanent:
+            return 0
+
     def touch(self) -> None:
         """Something went on: the time-out begins anew."""
         self._client.deadline = asyncio.get_running_loop().time() + self._timeout
@@ -135,7 +144,7 @@ class PopSource:
         except BaseException:
             file.close()
             raise
-        return Spooled(number, file, content.size, content.digest(), content.header)
+        return Spooled(number, file, content.size, content.digest(), content.header, content.left_out)
 
     async def delete(self, numbers: Sequence[int]) -> int:
         """Delete these and end the session, for only QUIT deletes. How many; Temporary if nothing is sure."""

@@ -17,6 +17,7 @@ from typing import Final
 from migrator.access import Access
 from migrator.options import CopyOptions
 from migrator.pop_ahead import ReadAhead
+from migrator.pop_seen import shown_anew
 from migrator.pop_source import PopSource, Spooled, Withheld
 from migrator.report import CopyInterrupted, MailboxReport, Progress, RefusedMessage, Report
 from migrator.session import Surroundings
@@ -129,6 +130,9 @@ class _Submitting:
                 await self._record(set_back(self.listing.by_uidl(self.pop.broke_at), self.marks, self.around.now()))
             raise
         await self._record(self._undone())
+        there = sum(self._state(number) is UidlState.COPIED for number, _ in self.pop.listing)
+        if there:
+            self.report.note(shown_anew(there, archive=False))
         if self.convoy is not None:
             await self.convoy.client.quit()
         if self.options.delete:

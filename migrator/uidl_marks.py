@@ -31,8 +31,9 @@ class UidlMark:
     uidvalidity: int = 0
     uid: int = 0
     recorded_at: float = 0.0
-    reason: str = ""
+    reason: str = ""  # of a refusal; of an intent, the form it is sent in
     digest: bytes = b""  # of the content (content.ContentDigest), once it was fetched
+    mailbox: bytes = b""  # at the target; b"" is INBOX
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,6 +312,14 @@ class Pop3Client:
         """Mark a message for deletion; QUIT carries it out."""
         await self._command(b"DELE %d" % number)
 
+    async def last(self) -> int:
+        """The highest message number accessed (RFC 1460). Permanent where the server has no LAST, as most have none."""
+        reply = await self._command(b"LAST")
+        number = (reply.text.split() or [""])[0]
+        if not (number.isascii() and number.isdecimal()):
+            raise self._protocol_trouble("LAST", reply.text)
+        return int(number)
+
     async def noop(self) -> None:
         """Nothing, to keep the connection."""
         await self._command(b"NOOP")

@@ -227,7 +227,8 @@ class LedgerUidls:
 
         def work(connection: sqlite3.Connection) -> dict[bytes, UidlMark]:
             rows = connection.execute(
-                "SELECT uidl, state, uidvalidity, uid, recorded_at, reason, digest FROM marked_uidls WHERE copy = ?",
+                "SELECT uidl, state, uidvalidity, uid, recorded_at, reason, digest, mailbox FROM marked_uidls"
+                " WHERE copy = ?",
                 (self._copy,),
             )
             return {bytes(row[0]): _mark(row) for row in rows}
@@ -245,7 +246,7 @@ class LedgerUidls:
             for key, mark in change.settled.items():
                 found = connection.execute(
                     "UPDATE marked_uidls SET state = ?, uidvalidity = ?, uid = ?, recorded_at = ?, reason = ?,"
-                    " digest = ? WHERE copy = ? AND uidl = ?",
+                    " digest = ?, mailbox = ? WHERE copy = ? AND uidl = ?",
                     (*_columns(mark), self._copy, key),
                 ).rowcount
                 if not found:
@@ -255,8 +256,9 @@ class LedgerUidls:
             )
             try:
                 connection.executemany(
-                    "INSERT INTO marked_uidls (state, uidvalidity, uid, recorded_at, reason, digest, copy, uidl)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO marked_uidls"
+                    " (state, uidvalidity, uid, recorded_at, reason, digest, mailbox, copy, uidl)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     [(*_columns(mark), self._copy, key) for key, mark in change.intended.items()],
                 )
             except sqlite3.IntegrityError:
@@ -265,13 +267,13 @@ class LedgerUidls:
         await self._store.write(work)
 
 
-def _mark(row: tuple[bytes, str, int, int, float, str, bytes]) -> UidlMark:
-    _, state, uidvalidity, uid, recorded_at, reason, digest = row
-    return UidlMark(UidlState(state), uidvalidity, uid, recorded_at, reason, bytes(digest))
+def _mark(row: tuple[bytes, str, int, int, float, str, bytes, bytes]) -> UidlMark:
+    _, state, uidvalidity, uid, recorded_at, reason, digest, mailbox = row
+    return UidlMark(UidlState(state), uidvalidity, uid, recorded_at, reason, bytes(digest), bytes(mailbox))
 
 
-def _columns(mark: UidlMark) -> tuple[str, int, int, float, str, bytes]:
-    return mark.state.value, mark.uidvalidity, mark.uid, mark.recorded_at, mark.reason, mark.digest
+def _columns(mark: UidlMark) -> tuple[str, int, int, float, str, bytes, bytes]:
+    return mark.state.value, mark.uidvalidity, mark.uid, mark.recorded_at, mark.reason, mark.digest, mark.mailbox
 
 
 def _overtaken() -> Temporary:

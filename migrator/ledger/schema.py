@@ -12,7 +12,7 @@ from typing import Final
 
 from wire.outcome import SetupTrouble
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 _ACCOUNTS: Final = (
     # One row for every account that the helper has made or verified.
@@ -121,6 +121,10 @@ _UPGRADES: Final = {
             flags      BLOB                         -- as last seen at the source, compressed; NULL: not remembered
         )
         """,
+    ),
+    3: (
+        # Where at the target a message fetched by POP is, in the form of the wire; empty: in INBOX.
+        "ALTER TABLE marked_uidls ADD COLUMN mailbox BLOB NOT NULL DEFAULT x''",
     ),
 }
 

@@ -55,9 +55,9 @@ class World:
     def source(self) -> Access:
         return Access(Endpoint("pop3", "127.0.0.1", self.pop.port), b"user", Secret(b"old"))
 
-    async def copy(self, *, delete: bool = False) -> Report:
+    async def copy(self, *, delete: bool = False, archive: str = "", older: float = 0.0) -> Report:
         target = Access(Endpoint("imap", "127.0.0.1", self.imap.port), b"user@new", Secret(b"new"))
-        options = CopyOptions(timeout=10, delete=delete)
+        options = CopyOptions(timeout=10, delete=delete, archive_seen=archive, seen_older=older)
         return await pop_mover.copy_account(
             self.source(), target, options, LedgerUidls(self.store, "user@new"), self.around()
         )
