@@ -1,11 +1,12 @@
 # make demo    a whole migration on simulated servers; nothing but Python 3.11 is needed
 # make test    everything that must hold: style, types, tests (as root: it starts real mail servers)
 # make check   style and types only
+# make soak    100,000 messages, 10,000 mailboxes, a message of 200 MB: minutes
 # make bench   logins and copies measured on real servers, beside what others use
 
 BIN := .venv/bin
 
-.PHONY: demo test check style types tests bench packages clean
+.PHONY: demo test check style types tests bench soak packages clean
 
 demo: .venv/.run
 	@$(BIN)/extauth demo
@@ -30,6 +31,9 @@ bench: .venv/.dev packages
 	$(BIN)/python -m tests.bench.login
 	$(BIN)/python -m tests.bench.copy --floor
 	$(BIN)/python -m tests.bench.pop
+
+soak: .venv/.dev packages
+	$(BIN)/python -m tests.bench.soak
 
 packages:
 	@./.ci/packages dovecot-imapd dovecot-pop3d postfix \

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,12 @@ def run_child(
     environment: Mapping[str, str] | None = None,
     *,
     ok: Sequence[int] = (0,),
-    kill_after: float = 0.0,
+    kill_when: Callable[[float], bool] | None = None,
 ) -> Measured:
     """Run a program; SystemExit with its last words when its exit code is not in `ok`.
 
-    With `kill_after` it gets SIGKILL when so many seconds have passed, which is then as good an end as another.
+    It gets SIGKILL once `kill_when`, asked every few milliseconds with the seconds since its start, says so; that is
+    then as good an end as another.
     """
     began = time.monotonic()
     log = server_directory() / "output"
@@ -53,22 +54,27 @@ def run_child(
             stdout=output,
             stderr=output,
         )
-        peak, status, usage = _watch(child.pid, began + kill_after if kill_after else 0.0)
+        try:
+            peak, status, usage = _watch(child.pid, kill_when)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
     seconds = time.monotonic() - began
     child.returncode = os.waitstatus_to_exitcode(status)
     said = log.read_text("utf-8", "replace")
     shutil.rmtree(log.parent)
-    if child.returncode not in ok and not (kill_after and child.returncode == KILLED):
+    if child.returncode not in ok and not (kill_when and child.returncode == KILLED):
         raise SystemExit(f"{arguments[0]} ended with {child.returncode}:\n{said[-2000:]}")
     return Measured(seconds, usage.ru_utime + usage.ru_stime, peak, child.returncode, said)
 
 
-def _watch(pid: int, kill_at: float) -> tuple[int, int, resource.struct_rusage]:
+def _watch(pid: int, kill_when: Callable[[float], bool] | None) -> tuple[int, int, resource.struct_rusage]:
     """Wait for a child: the most memory it was seen with (KiB), its status and its times.
 
     The maximum in its rusage would not do: it begins with ours, from before the exec.
     """
-    peak = 0
+    peak, began = 0, time.monotonic()
     while True:
         with suppress(OSError):
             found = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
@@ -76,7 +82,7 @@ def _watch(pid: int, kill_at: float) -> tuple[int, int, resource.struct_rusage]:
         done, code, usage = os.wait4(pid, os.WNOHANG)
         if done:
             return peak, code, usage
-        if kill_at and time.monotonic() >= kill_at:
+        if kill_when is not None and kill_when(time.monotonic() - began):
             os.kill(pid, signal.SIGKILL)
-            kill_at = 0.0
+            kill_when = None
         time.sleep(0.005)

@@ -8,7 +8,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,10 +102,12 @@ def from_corpus(directory: Path, count: int) -> Iterator[Letter]:
         yield Letter(letter.mailbox, content, letter.flags, letter.when)
 
 
-def write_maildir(home: Path, letters: Sequence[Letter], owner: tuple[int, int]) -> None:
+def write_maildir(
+    home: Path, letters: Sequence[Letter], owner: tuple[int, int], mailboxes: Iterable[str] = MAILBOXES
+) -> None:
     """Put the messages into the Maildir of one user, as Dovecot's own files."""
     root = home / "Maildir"
-    for mailbox in MAILBOXES:
+    for mailbox in mailboxes:
         directory = root if mailbox == "INBOX" else root / f".{mailbox}"
         for part in ("cur", "new", "tmp"):
             (directory / part).mkdir(parents=True, exist_ok=True)
@@ -132,18 +134,28 @@ def expected(letters: Sequence[Letter]) -> Counter[Seen]:
     )
 
 
-def stored(host: str, port: int, login: str, password: bytes) -> dict[str, list[Stored]]:
-    """Every message of the bench's mailboxes."""
+def stored(
+    host: str, port: int, login: str, password: bytes, mailboxes: Iterable[str] = MAILBOXES
+) -> dict[str, list[Stored]]:
+    """Every message of the mailboxes."""
     with RawImap(host, port, login, password) as raw:
         there = raw.mailboxes()
-        return {name: raw.messages(name.encode()) if name.encode() in there else [] for name in MAILBOXES}
+        return {name: raw.messages(name.encode()) if name.encode() in there else [] for name in mailboxes}
 
 
-def arrived(host: str, port: int, login: str, password: bytes, *, without: bytes = b"") -> Counter[Seen]:
+def arrived(
+    host: str,
+    port: int,
+    login: str,
+    password: bytes,
+    *,
+    mailboxes: Iterable[str] = MAILBOXES,
+    without: bytes = b"",
+) -> Counter[Seen]:
     """What is in a server, as `expected` has it; `without` is a header that a program adds (bytes of its name)."""
     return Counter(
         (name, _digest(_drop(message.content, without)), _letters(message.flags), _date(message.internal_date))
-        for name, messages in stored(host, port, login, password).items()
+        for name, messages in stored(host, port, login, password, mailboxes).items()
         for message in messages
     )
 
