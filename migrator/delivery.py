@@ -40,7 +40,7 @@ BATCH_OCTETS: Final = 2 << 20  # a MULTIAPPEND of more is no faster, and all of 
 _WINDOW_MESSAGES: Final = 800  # under way: in doubt after a crash, and then fetched again from both sides
 _WINDOW_OCTETS: Final = 8 << 20  # the same; hides a round trip of 100 ms at 80 MB/s
 _FETCH_GROUP: Final = 100  # messages in one FETCH command
-_FETCH_WINDOW: Final = 4  # FETCH commands under way
+_FETCH_WINDOW: Final = 12  # FETCH commands under way: half of them hide a round trip of 20 ms
 _FULL: Final = "OVERQUOTA"
 _SLOWEST: Final = 32 << 10  # bytes a second that a target is given time for before it counts as silent
 

@@ -20,16 +20,17 @@ from migrator.ladder import origin_of
 from migrator.marks import UNKNOWN, Change, MailboxMarks, left_to_copy
 from migrator.options import DateFilter
 from migrator.outgoing import Place
-from migrator.plan import Pair, ancestors, safer_name, show
+from migrator.plan import Pair, ancestors, is_inbox, safer_name, show
 from migrator.report import LargeMessage, MailboxReport, RefusedMessage
 from migrator.resolution import count_late_arrivals, rematch, resolve_intents, summaries_of
 from migrator.second_pass import Ended, may_recopy
 from migrator.session import Session
+from migrator.side_by_side import both_to_the_end
 from migrator.tally import Tally
 from wire.imap.results import Selected, Summary
 from wire.outcome import MailboxUnavailable, Permanent, Trouble
 
-_STRETCH: Final = 2000  # messages whose flags, dates and sizes are asked for at once
+_STRETCH: Final = 10_000  # messages whose flags, dates and sizes are asked for at once
 MOST_BREAKS: Final = 3  # connections lost within one message before this run goes on without it
 _BROKE_OFF: Final = "the connection broke off within it"
 _NAMED: Final = 20  # messages whose uids a note gives
@@ -53,12 +54,7 @@ class MailboxCopy:
         """Copy what is missing. Mailbox trouble is raised as MailboxUnavailable, MailboxHeld or Temporary."""
         session, report = self._session, self._report
         session.touch()
-        opened = await (session.source.select if self._may_select() else session.source.examine)(self._pair.source)
-        session.around.checkpoint("source: opened a mailbox")
-        uids = await session.source.uid_search(b"ALL")
-        await settle_fetch_item(session, uids)
-        report.messages = report.left = len(uids)
-        selected = await self._open_target()
+        (opened, uids), selected = await both_to_the_end(self._open_source(), self._open_target())
         floor = selected.uidnext or max(await session.target.uid_search(b"ALL"), default=0) + 1
         marks = await self._find_marks(opened, selected, uids)
         report.already = sum(1 for uid in uids if uid in marks.runs)
@@ -88,10 +84,23 @@ class MailboxCopy:
 
     # Opening ---------------------------------------------------------------------------------------------------
 
+    async def _open_source(self) -> tuple[Selected, list[int]]:
+        session = self._session
+        opened, uids = await session.source.open_with_uids(self._pair.source, writing=self._may_select())
+        session.around.checkpoint("source: opened a mailbox")
+        await settle_fetch_item(session, uids)
+        self._report.messages = self._report.left = len(uids)
+        return opened, uids
+
     async def _open_target(self) -> Selected:
         target, name = self._session.target, self._pair.target
+        selected = None
+        if name not in self._session.existing and not is_inbox(name):
+            self._session.around.checkpoint("target: before CREATE")
+            selected = await target.create_and_select(name)
+            self._session.around.checkpoint("target: after CREATE")
         try:
-            selected = await target.select(name)
+            selected = selected or await target.select(name)
         except MailboxUnavailable:
             selected = await self._create_target()
         self._session.around.checkpoint("target: opened a mailbox")
@@ -269,15 +278,13 @@ class MailboxCopy:
         """Count at the target what this run and earlier ones have put there."""
         if not self._report.copied:
             return  # nothing has changed since the run that counted
-        await self._session.target.noop()
-        there = set(await self._session.target.uid_search(b"ALL"))
+        there = set(await self._session.target.fresh_uid_search())
         self._report.gone = sum(1 for _, target in marks.runs if target != UNKNOWN and target not in there)
 
     async def _delete(self, marks: MailboxMarks, uids: Sequence[int]) -> None:
         """Delete at the source what the target has confirmed and still shows, and nothing else."""
         session, report = self._session, self._report
-        await session.target.noop()
-        there = set(await session.target.uid_search(b"ALL"))
+        there = set(await session.target.fresh_uid_search())
         sure = [uid for uid in uids if (marks.runs.target_of(uid) or UNKNOWN) in there]
         kept = sum(1 for uid in uids if uid in marks.runs) - len(sure)
         if kept:

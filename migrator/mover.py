@@ -169,10 +169,10 @@ class _Run:
         prefix = session.source_access.prefix
         names = (pair.source for pair in plan.pairs if is_inbox(pair.source.removeprefix(prefix)))
         try:
-            opened = await session.source.examine(next(names, prefix + b"INBOX"))
+            opened, uids = await session.source.open_with_uids(next(names, prefix + b"INBOX"))
         except MailboxUnavailable:
             return None
-        return await identify(session.source, opened, await session.source.uid_search(b"ALL"))
+        return await identify(session.source, opened, uids)
 
     async def _copy_pairs(self, session: Session, pairs: list[Pair]) -> None:
         """All mailboxes; those that go into one of the target's are kept together, in one session."""

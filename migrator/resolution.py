@@ -145,8 +145,7 @@ async def locate_among(
 
 async def uids_from(client: ImapClient, floor: int) -> list[int]:
     """The uids at or above `floor` in the open mailbox, after asking for news."""
-    await client.noop()
-    found = await client.uid_search(b"UID %d:*" % max(floor, 1))
+    found = await client.fresh_uid_search(b"UID %d:*" % max(floor, 1))
     return [
         uid for uid in found if uid >= floor
     ]  # n:* names the last message even where it is below n (RFC 3501 6.4.8)

@@ -19,3 +19,16 @@ async def side_by_side(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def both_to_the_end(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both results. When one fails the other still comes to its end, so that no dialogue is left in the middle.
+
+    The first failure is raised, that of `one` before that of `other`.
+    """
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second

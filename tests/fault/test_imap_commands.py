@@ -292,3 +292,48 @@ async def test_a_server_that_is_not_content_with_id() -> None:
         for _ in range(2):
             with pytest.raises(MailboxUnavailable, match="Unsafe Login"):
                 await client.examine(b"INBOX")
+
+
+async def test_two_commands_in_a_row() -> None:
+    """One write, and both replies in whatever order they come: Dovecot may put the first one off behind the second."""
+    selected = b"* 3 EXISTS\r\n* OK [UIDVALIDITY 7] valid\r\n* OK [UIDNEXT 10] next\r\n"
+    found = b"* SEARCH 4 6 9\r\n"
+    for said in (
+        selected + b"TAG@1 OK [READ-ONLY] done\r\n" + found + b"TAG@2 OK\r\n",
+        selected + found + b"TAG@2 OK\r\nTAG@1 OK [READ-ONLY] done\r\n",
+    ):
+        steps = [Step(b'EXAMINE "INBOX"'), Step(b"UID SEARCH ALL", said)]
+        async with logged_in(PLAIN, *steps) as (client, _):
+            opened, uids = await client.open_with_uids(b"INBOX")
+            assert (opened.exists, opened.uidvalidity, opened.read_only, uids) == (3, 7, True, [4, 6, 9])
+            assert client.stream.usable
+
+
+async def test_what_is_wrong_with_the_first_of_two_is_said_as_if_it_came_alone() -> None:
+    steps = [
+        Step(b'EXAMINE "Gone"'),
+        Step(b"UID SEARCH ALL", b"TAG@1 NO [NONEXISTENT] no such mailbox\r\nTAG@2 BAD no mailbox selected\r\n"),
+        Step(b'EXAMINE "Gone"', b"TAG NO [NONEXISTENT] no such mailbox\r\n"),
+    ]
+    async with logged_in(PLAIN, *steps) as (client, _):
+        with pytest.raises(MailboxUnavailable, match="no such mailbox"):
+            await client.open_with_uids(b"Gone")
+
+
+async def test_a_reply_to_a_command_that_was_not_sent_ends_the_dialogue() -> None:
+    async with logged_in(PLAIN, Step(b"NOOP"), Step(b"UID SEARCH", b"TAG@1 OK\r\nelse OK\r\n")) as (client, _):
+        with pytest.raises(ProtocolTrouble, match="another command"):
+            await client.fresh_uid_search()
+        assert not client.stream.usable
+
+
+async def test_create_and_select() -> None:
+    opened = b"* 0 EXISTS\r\n* OK [UIDVALIDITY 7] valid\r\nTAG@2 OK [READ-WRITE] done\r\n"
+    steps = [Step(b'CREATE "New"'), Step(b'SELECT "New"', b"TAG@1 NO [ALREADYEXISTS] it is there\r\n" + opened)]
+    async with logged_in(PLAIN, *steps) as (client, _):
+        selected = await client.create_and_select(b"New")
+        assert selected is not None
+        assert (selected.uidvalidity, selected.read_only) == (7, False)
+    steps = [Step(b'CREATE "New"'), Step(b'SELECT "New"', b"TAG@1 NO not such a name\r\nTAG@2 NO no such mailbox\r\n")]
+    async with logged_in(PLAIN, *steps) as (client, _):
+        assert await client.create_and_select(b"New") is None

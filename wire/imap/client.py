@@ -320,6 +320,37 @@ class ImapClient:
         """Open for reading and writing."""
         return await self._open(b"SELECT", mailbox)
 
+    async def open_with_uids(self, mailbox: bytes, *, writing: bool = False) -> tuple[Selected, list[int]]:
+        """SELECT, or EXAMINE, and the UIDs of all messages, in one round trip."""
+        name = b"SELECT" if writing else b"EXAMINE"
+        search = (b"UID SEARCH", (self._criteria(b"ALL"),))
+        opened, found = await self._dialogue.run_in_a_row((name, (Text(mailbox),)), search)
+        if opened.status != b"OK" or found.status != b"OK":  # the long way says what is wrong, and with which
+            return await self._open(name, mailbox), await self.uid_search()
+        with self._dialogue.closing():
+            return read_selected(opened, examined=not writing), read_search(found.untagged)
+
+    async def create_and_select(self, mailbox: bytes) -> Selected | None:
+        """CREATE and SELECT in one round trip; None where either was refused: then each must be tried by itself."""
+        arguments = (Text(mailbox),)
+        _, opened = await self._dialogue.run_in_a_row((b"CREATE", arguments), (b"SELECT", arguments))
+        if opened.status != b"OK":
+            return None
+        with self._dialogue.closing():
+            return read_selected(opened, examined=False)
+
+    async def fresh_uid_search(self, criteria: bytes = b"ALL") -> list[int]:
+        """The UIDs after a NOOP, so that news are among them, in one round trip."""
+        _, found = await self._dialogue.run_in_a_row((b"NOOP", ()), (b"UID SEARCH", (self._criteria(criteria),)))
+        if found.status != b"OK":
+            return await self.uid_search(criteria)
+        with self._dialogue.closing():
+            return read_search(found.untagged)
+
+    def _criteria(self, criteria: bytes) -> bytes:
+        """With ESEARCH (RFC 4731) ranges come back, where SEARCH would send a line of megabytes."""
+        return b"RETURN (ALL) " + criteria if "ESEARCH" in self.capabilities else criteria
+
     async def _open(self, name: bytes, mailbox: bytes) -> Selected:
         reply = await self._mailbox_command(name, mailbox)
         with self._dialogue.closing():
@@ -341,9 +372,7 @@ class ImapClient:
 
     async def uid_search(self, criteria: bytes = b"ALL") -> list[int]:
         """UIDs in ascending order. `criteria` is our own text, never outside bytes."""
-        if "ESEARCH" in self.capabilities:  # RFC 4731: ranges, where SEARCH would send a line of megabytes
-            criteria = b"RETURN (ALL) " + criteria
-        reply = await self.command(b"UID SEARCH", criteria)
+        reply = await self.command(b"UID SEARCH", self._criteria(criteria))
         with self._dialogue.closing():
             return read_search(reply.untagged)
 
