@@ -36,6 +36,7 @@ class Access:
     authzid: bytes = b""
     prefix: bytes = b""
     apop: bool = False  # at POP: prove the password by APOP
+    preauth: bool = False  # a greeting of PREAUTH is taken as a login; elsewhere it is none
     proxy: bytes = b""  # the account to become by PROXYAUTH after an administrator's login
 
     @property
@@ -96,8 +97,9 @@ async def open_imap(
     client = await connect_patiently(lambda: ImapClient.connect(access.endpoint, access.tls, deadline=deadline))
     try:
         client.deadline = deadline
-        answer = await client.login(access.login, access.password, authzid=access.authzid)
-        _require_yes(answer, access, source=source)
+        if not (access.preauth and await client.adopt()):
+            answer = await client.login(access.login, access.password, authzid=access.authzid)
+            _require_yes(answer, access, source=source)
         if access.proxy:
             await _become(client, access)
         if compress:

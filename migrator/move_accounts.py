@@ -126,6 +126,8 @@ def _refuse_flags_for_one(options: CopyOptions) -> None:
     ):
         if given:
             raise UsageTrouble(f"{flag} names one account: it is not for MoveAccounts")
+    if options.preauth:
+        raise UsageTrouble("--preauth is not for MoveAccounts: every account would get the mail of one")
 
 
 def _own_flags(arguments: Sequence[str]) -> tuple[_Wanted, list[str]]:

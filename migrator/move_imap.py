@@ -38,7 +38,7 @@ USAGE_TEXT: Final = (
     "  --copyMailboxClass --oldCLI server --newCLI server\n"
     '  --renameMailbox old new --renameMailboxList file --filter before|after "dd-mmm-yyyy hh:mm:ss"\n'
     "  --dry-run --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --special-use --compress --connections N\n"
-    "  --syncFlags --recopy mailbox\n"
+    "  --syncFlags --recopy mailbox --preauth\n"
     "  --quarantine directory --sourceUser user --targetUser user (then the name given is an administrator's)\n"
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"
@@ -56,13 +56,17 @@ async def _move(arguments: Sequence[str]) -> int:
     options, rest = read_flags(arguments, pop=False)
     if options.source_user and options.proxy_user:
         raise UsageTrouble("--sourceUser and --proxyAuth both say whose mailboxes are read: give one")
+    if options.preauth and (options.source_user or options.proxy_user):
+        raise UsageTrouble("--preauth leaves it to the server whose mailboxes are read: no other flag can say it")
     if len(rest) != 6:
         raise UsageTrouble(f"six arguments are needed behind the flags, {len(rest)} are there")
     old_server, old_name, old_password, new_server, new_name, new_password = rest
     if any(c in old_name + new_name for c in "\r\n"):
         raise UsageTrouble("a login name is one line")
     old, new = read_passwords(old_password, new_password, options)
-    source = Access(read_server(old_server, "imap"), os.fsencode(old_name), old, tls_of(options))
+    source = Access(
+        read_server(old_server, "imap"), os.fsencode(old_name), old, tls_of(options), preauth=options.preauth
+    )
     target = Access(read_server(new_server, "imap"), os.fsencode(new_name), new, tls_of(options))
 
     async def work(store: Store | None) -> int:

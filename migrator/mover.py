@@ -153,6 +153,8 @@ class _Run:
         """What is to be copied, and that it is safe to. Nothing is written here."""
         plan = await plan_account(session)
         self.report.skipped = list(plan.skipped)
+        if session.source.preauth:
+            self.report.notes.append("the source greeted PREAUTH: whose mail it showed, it did not say")
         await look(session, plan.pairs)
         self.report.inbox = await self._identify_inbox(session, plan)
         if self.report.inbox is not None and self._before_copy is not None:

@@ -68,6 +68,7 @@ class CopyOptions:
     connections: int = 1  # sessions that share out the mailboxes of one account
     source_user: str = ""  # the login given is an administrator's, the mailboxes are those of this user (SASL authzid)
     target_user: str = ""
+    preauth: bool = False  # the old server may greet PREAUTH: whoever starts the copy vouches for whose mail it shows
     special_use: bool = False  # mailboxes for sent mail, drafts and so on go where the target keeps those
     sync_flags: bool = False  # flags that changed at the source since the last run are brought over
     recopy: frozenset[str] = frozenset()  # source mailboxes to copy again where the target was made anew; * for all
@@ -265,6 +266,7 @@ _NOT_FOR_A_WORKER: Final = {
     "connections": ("--connections", "max_connections bounds what a worker opens to the old server"),
     "source_user": ("--sourceUser", "every account would get the mail of one; admin_login opens each one's own"),
     "target_user": ("--targetUser", "the mail of every account would go to one; copy_as says who appends"),
+    "preauth": ("--preauth", "every account would get the mail of one"),
     "recopy": ("--recopy", "`migrator retry --recopy` says it for an account"),
 }
 _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
@@ -306,6 +308,7 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--connections": _value("connections", _connections),
     "--sourceUser": _text("source_user", empty=False),
     "--targetUser": _text("target_user", empty=False),
+    "--preauth": _set(preauth=True),
     "--special-use": _set(special_use=True),
     "--syncFlags": _set(sync_flags=True),
     "--recopy": (1, _recopy),

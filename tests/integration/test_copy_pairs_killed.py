@@ -19,7 +19,7 @@ from tests.servers.moves import move
 from tests.servers.place import PASSWORD, TARGETS, Place, source_place, target_place
 from tests.servers.raw_imap import RawImap, Stored
 
-FIRST, MORE, KILLS = 300, 50, 3  # messages at first, and more after each kill
+FIRST, MORE, KILLS = 250, 50, 3  # messages at first, and more after each kill
 RATE = "1MiB/s"  # slow enough that there is something left to copy at each kill
 WHOLE = "undisturbed"
 _ROOT = Path(__file__).resolve().parents[2]

@@ -48,7 +48,7 @@ class Courier:
         self.directory = server_directory()
         self.mail_dir = self.directory / "mail"
         self.imap_port = 0
-        self._preauth = preauth
+        self.preauth = preauth
         self._settings = {**_SETTINGS, **({"MAILDIRQUOTA": quota} if quota else {})}
         self._server = Watched(self.directory, self.directory / "courier.log")
         account = pwd.getpwnam(_MAIL_USER)
@@ -81,7 +81,7 @@ class Courier:
                 "imapd": imapd,
                 "uid": self._uid,
                 "gid": self._gid,
-                "preauth": self._preauth,
+                "preauth": self.preauth,
                 "users": {login: base64.b64encode(word).decode() for login, word in self.users.items()},
                 "mail": str(self.mail_dir),
                 "monitor": unpacked("usr/libexec/gam_server"),

@@ -164,6 +164,15 @@ class ImapClient:
             await self._logged_in(reply, refresh_capabilities)
         return answer
 
+    async def adopt(self) -> bool:
+        """Whether the server greeted PREAUTH and the connection is somebody's already; whose, only the caller can know.
+
+        No password was checked, so this is no proof of one.
+        """
+        if self.preauth and self._dialogue.capabilities is None:
+            await self._ask_capabilities()
+        return self.preauth
+
     async def _attempt(self, login: bytes, password: Secret, authzid: bytes, *, plain: bool) -> Completed | None:
         """The tagged reply; None for one that came before the command was sent to its end."""
         try:
