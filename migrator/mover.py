@@ -29,7 +29,7 @@ from migrator.second_pass import is_passed_over, look, remember
 from migrator.session import Lessons, Session, Surroundings
 from migrator.side_by_side import side_by_side
 from migrator.window import WindowClosed
-from wire.outcome import MailboxUnavailable, Permanent, SetupTrouble, Temporary, Throttled
+from wire.outcome import MailboxUnavailable, Permanent, Scope, SetupTrouble, Temporary, Throttled
 
 _TRIES: Final = 4  # connections made one after the other without a message copied, once the copying has begun
 _MOST_TRIES: Final = 20  # and in one run: then it is the caller's turn to wait
@@ -210,7 +210,7 @@ class _Run:
                 box.held = str(trouble)
             except Temporary as trouble:
                 box.postponed = str(trouble)
-                if isinstance(trouble, Throttled) or trouble.code in _STOPS or not await _both_alive(session):
+                if _is_about_all(trouble) or not await _both_alive(session):
                     raise
 
     async def _copy_acl(self, session: Session, pair: Pair, box: MailboxReport) -> None:
@@ -259,6 +259,11 @@ async def _uids_of(session: Session, sources: list[bytes]) -> frozenset[int]:
         if marks is not None:
             found.update(uid for _, uid in marks.runs if uid != UNKNOWN)
     return frozenset(found)
+
+
+def _is_about_all(trouble: Temporary) -> bool:
+    """Whether it would be the same with every other mailbox: a quota, a server asked too much, our own disk is full."""
+    return isinstance(trouble, Throttled) or trouble.code in _STOPS or trouble.scope is Scope.SETUP
 
 
 async def _both_alive(session: Session) -> bool:

@@ -255,3 +255,26 @@ async def test_what_is_gone_at_the_source_stays_at_the_target_and_is_counted(tmp
         del it.old.box(b"a/b").messages[1:3]
         report = await it.copy("--syncFlags")
         assert (report.total("expunged"), len(it.new.box(b"a/b").messages)) == (2, 4)
+
+
+async def test_what_another_mailbox_brought_is_known_though_it_was_passed_over(tmp_path: Path) -> None:
+    """Two mailboxes become one, and the target has to be searched for what it was sent: no UIDPLUS."""
+    flags = ("--renameMailbox", "Sent", "Post", "--renameMailbox", "Old", "Post")
+    async with copy_pair(tmp_path, target=b"IMAP4rev1 LITERAL+ NAMESPACE") as it:
+        twins = [b"Subject: twin\r\n\r\nbody\r\n"] * 3
+        for content in twins:
+            it.old.box(b"Sent").store(content)
+        it.old.box(b"Old").store(twins[0])
+        assert (await it.copy(*flags)).total("copied") == 4
+        it.new.log.clear()
+        it.old.box(b"Old").store(twins[0])
+        report = await it.copy(*flags)
+        assert (report.total("copied"), report.total("already"), report.unexplained) == (1, 4, 0)
+        assert len(it.new.box(b"Post").messages) == 5
+        old, sent = [await it.marks.load(name) for name in (b"Old", b"Sent")]
+        assert old is not None
+        assert sent is not None
+        targets = [target for marks in (old, sent) for _, target in marks.runs]
+        assert sorted(targets) == [1, 2, 3, 4, 5], "each of them belongs to one"
+        it.old.box(b"Old").uidvalidity += 1
+        assert (await it.copy(*flags)).total("copied") == 0
