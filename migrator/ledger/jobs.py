@@ -207,7 +207,11 @@ class LedgerQueue:
         return await self._steer(change, (), which, accounts)
 
     async def hold_accounts(self, accounts: Sequence[str], reason: str) -> int:
-        change = "phase = 'held', reason = ?, fence = fence + 1, lease_until = 0, lease_worker = '', live_copied = 0"
+        # what a running attempt has told so far counts: such a copy may not go on by another protocol
+        change = (
+            "phase = 'held', reason = ?, fence = fence + 1, lease_until = 0, lease_worker = '',"
+            " copied = copied + live_copied, bytes = bytes + live_bytes, live_copied = 0, live_bytes = 0"
+        )
         return await self._steer(change, (reason,), "phase <> 'done'", accounts)
 
     async def move(self, accounts: Sequence[str] | None, source_of: Callable[[str], str | None]) -> int:

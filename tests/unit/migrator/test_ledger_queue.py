@@ -387,6 +387,16 @@ async def test_an_operator_takes_a_running_job_away_from_its_worker(queue: Queue
     assert (job.phase, job.running, job.reason) == (Phase.HELD, False, "not now")
 
 
+async def test_holding_a_running_job_keeps_what_it_has_told(queue: Queue) -> None:
+    """What came by one protocol would come again by another: that something was copied must not be forgotten."""
+    await add(queue, "a")
+    found = await claimed(queue)
+    assert await queue.renew(found, lease=60, copied=5, bytes=500)
+    assert await queue.hold_accounts(["a@example.com"], "not now") == 1
+    job = await only(queue)
+    assert (job.counts.copied, job.counts.bytes) == (5, 500)
+
+
 async def test_holding_leaves_what_is_done_alone(queue: Queue) -> None:
     await add(queue, "a")
     await queue.finish(await claimed(queue), COUNTS)
