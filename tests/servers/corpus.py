@@ -50,6 +50,15 @@ def generated() -> list[Message]:
     return [Message(name, content.replace(b"~", b"\r\n")) for name, content in _oddities()]
 
 
+def unsendable() -> list[Message]:
+    """Messages that no server may send, and Courier does: with NUL."""
+    usual = b"From: a@elsewhere.test\r\nSubject: %b\r\n\r\n%b\r\n"
+    return [
+        Message("nul-in-body", usual % (b"nul below", b"be\0fore")),
+        Message("nul-in-header", usual % (b"n\0ul", b"body")),
+    ]
+
+
 def mixed(count: int, seed: int) -> list[Message]:
     """`count` plain messages that differ from each other, from `seed` alone: sizes from 200 bytes to 60 KB."""
     return [_ordinary(number, random.Random(f"{seed}/{number}")) for number in range(count)]
@@ -114,6 +123,16 @@ def _oddities() -> Iterator[tuple[str, bytes]]:
     yield "utf-7-subject", head + b"Subject: =?utf-7?Q?+AGEA-?= =?x-unknown?B?/////?=~~body~"
     yield "many-received", b"".join(b"Received: from h%d by h%d~" % (n, n + 1) for n in range(200)) + usual + b"body~"
     yield "big", usual + b"0123456789abcdef" * 64 * 200 + b"~"
+    yield "blank-in-field-name", head + b"X Foo: 1~~body~"
+    yield "blank-before-colon", head + b"X-Foo : 1~~body~"
+    yield "no-field-name", head + b": nameless~~body~"
+    yield "8bit-field-name", head + b"X-\xc3\x84: 1~~body~"
+    yield "starts-folded", b" as if of a line before~" + usual + b"body~"
+    yield "blank-header-line", head + b"   ~Subject: below blanks~~body~"
+    yield "bare-cr-in-header", head + b"Subject: one\rtwo~~body~"
+    yield "bare-lf-in-header", head + b"Subject: one\nX-Two: 2~~body~"
+    yield "escape-in-header", head + b"Subject: \x1b[31mred\x07~~body~"
+    yield "never-ends-mime", head + b'MIME-Version: 1.0~Content-Type: multipart/mixed; boundary="b"~~--b~~no end~'
     yield "deep-mime", head + b"MIME-Version: 1.0~" + _nested(40)
 
 
