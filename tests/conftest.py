@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.corpus import Message, read_corpus
@@ -14,6 +15,9 @@ from tests.servers.dovecot import Dovecot
 from tests.servers.passwords import ODD
 from tests.servers.postfix import Postfix
 from tests.servers.process import server_directory
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is slow, and nothing here is timed
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
