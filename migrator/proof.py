@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from migrator.preview import MailboxPreview, Preview
-from migrator.report import LargeMessage, MailboxReport, Report
+from migrator.report import LargeMessage, MailboxReport, RepairedMessage, Report
 
 _LISTED: Final = 20  # large messages of a mailbox that are named unless all are asked for
 _WIDEST: Final = 40  # columns of a mailbox name in the table
@@ -39,6 +39,7 @@ def render_report(report: Report, *, everything: bool) -> list[str]:
     lines = render_table(report) if everything else []
     for box in report.mailboxes:
         told = [f"  {text}" for text in box.notes] if everything else []
+        told += _repaired(box.repaired, everything=everything)
         told += _large(box.too_large, everything=everything)
         renamed = everything and box.target != box.source
         if told or renamed or (not everything and not _is_plain(box)):
@@ -85,14 +86,25 @@ def _numbers(report: Report, columns: Sequence[tuple[str, str, bool]]) -> list[s
 
 def _is_plain(box: MailboxReport) -> bool:
     """Everything in it was copied, now or before, and is there."""
-    odd = (box.refused, box.vanished, box.left_out, box.left, box.doubled, box.gone, box.held, box.postponed)
+    odd = (
+        box.repaired,
+        box.refused,
+        box.vanished,
+        box.left_out,
+        box.left,
+        box.doubled,
+        box.gone,
+        box.held,
+        box.postponed,
+    )
     return not any(odd) and not box.unexplained
 
 
 def _counts(report: Report) -> str:
     words = [f"{report.total('messages')} messages", f"{report.total('copied')} copied"]
     for name, word in (
-        ("already", "already there"), ("refused", "refused"), ("vanished", "vanished"), ("left_out", "left out"),
+        ("already", "already there"), ("repaired", "repaired"),
+        ("refused", "refused"), ("vanished", "vanished"), ("left_out", "left out"),
         ("left", "left for later"), ("deleted", "deleted at the source"), ("flagged", "flags brought over"),
         ("expunged", "no longer at the source"), ("gone", "no longer at the target"),
         ("doubled", "perhaps doubled"), ("unexplained", "unexplained"),
@@ -109,6 +121,14 @@ def _planned(preview: Preview) -> str:
             words.append(f"{preview.total(name)} {word}")
     held: list[MailboxPreview] = [box for box in preview.mailboxes if box.held]
     return ", ".join(words) + ("".join(f"; held: {box.held}" for box in held) if len(preview.mailboxes) == 1 else "")
+
+
+def _repaired(messages: Sequence[RepairedMessage], *, everything: bool) -> list[str]:
+    named = messages if everything else messages[:_LISTED]
+    lines = [f"  message {one.uid} repaired: {one.form} (refused: {one.reason})" for one in named]
+    if len(named) < len(messages):
+        lines.append(f"  and {len(messages) - len(named)} more (--verbose or --json names them)")
+    return lines
 
 
 def _large(messages: Sequence[LargeMessage], *, everything: bool) -> list[str]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from migrator.preview import MailboxPreview, Preview
 from migrator.proof import render_preview, render_report, render_table
-from migrator.report import LargeMessage, MailboxReport, RefusedMessage, Report
+from migrator.report import LargeMessage, MailboxReport, RefusedMessage, RepairedMessage, Report
 
 
 def report(*boxes: MailboxReport) -> Report:
@@ -22,8 +22,10 @@ def test_a_mailbox_that_was_simply_copied_needs_no_line_of_its_own() -> None:
 
 
 def test_whatever_is_not_simply_copied_has_its_line() -> None:
+    repaired = RepairedMessage("8", 9, "NUL bytes taken out", "NO [CANNOT]")
     odd = [
         MailboxReport("refused", "a", messages=1, refused=[RefusedMessage("7", 9, "bad header")]),
+        MailboxReport("repaired", "r", messages=1, copied=1, repaired=[repaired]),
         MailboxReport("vanished", "b", messages=1, vanished=1),
         MailboxReport("filtered", "c", messages=1, left_out=1),
         MailboxReport("large", "d", messages=1, left_out=1, too_large=[LargeMessage("4", 9_000_000)]),
@@ -36,6 +38,7 @@ def test_whatever_is_not_simply_copied_has_its_line() -> None:
     assert [line.split(" -> ")[0] for line in lines if " -> " in line] == [box.source for box in odd]
     assert "  message 4 left out: 9000000 bytes" in lines
     assert "1 refused" in lines[0]
+    assert "  message 8 repaired: NUL bytes taken out (refused: NO [CANNOT])" in lines
     assert "1 unexplained" in lines[-1]
 
 
