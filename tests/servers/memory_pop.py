@@ -20,6 +20,8 @@ class MemoryPop:
         self.accepts_login: Callable[[], bytes] = lambda: b"+OK in"
         self.cut_within: Callable[[int], int | None] = lambda _number: None  # bytes of a message to send, then hang up
         self.on_command: Callable[[bytes], bytes | None] = lambda _line: None
+        self.cut_after: int | None = None  # bytes said in all, then every connection is closed
+        self.said = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -40,14 +42,14 @@ class MemoryPop:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         deleted: set[int] = set()
-        writer.write(b"+OK ready\r\n")
         try:
+            self._say(writer, b"+OK ready\r\n")
             while True:
                 line = (await reader.readuntil(b"\n")).strip()
                 self.log.append(line)
                 reply = self.on_command(line)
                 word, _, rest = line.partition(b" ")
-                writer.write(reply if reply is not None else self._answer(word.upper(), rest, deleted))
+                self._say(writer, reply if reply is not None else self._answer(word.upper(), rest, deleted))
                 await writer.drain()
                 if word.upper() == b"QUIT":
                     self.messages = [
@@ -61,6 +63,13 @@ class MemoryPop:
         finally:
             self._writers.discard(writer)
             writer.close()
+
+    def _say(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if self.cut_after is not None and self.said + len(data) >= self.cut_after:
+            data, self.said = data[: max(0, self.cut_after - self.said)], self.cut_after
+            raise _CutOff(data)
+        self.said += len(data)
+        writer.write(data)
 
     def _answer(self, word: bytes, rest: bytes, deleted: set[int]) -> bytes:
         match word:
