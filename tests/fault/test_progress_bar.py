@@ -24,6 +24,7 @@ async def servers() -> AsyncIterator[list[str]]:
         new.boxes[b"INBOX"].uidvalidity = 77  # not the same mailbox
         fill(old, 30)
         fill(old, 5, b"Sent")
+        old.boxes[b"Sent"].uidvalidity = 78  # both accounts are one at these servers: none may look like its own copy
         yield [f"127.0.0.1:{old.port}", "john", "one", f"127.0.0.1:{new.port}", "john", "two"]
 
 
