@@ -123,6 +123,7 @@ class Delivery:
             window=1 if one else _FETCH_WINDOW,
             group=1 if one else _FETCH_GROUP,
             whole=UNASKED_LIMIT,
+            lenient=True,
         )
 
     async def _watched(self, fetcher: Fetcher) -> AsyncGenerator[Body, None]:
@@ -155,7 +156,9 @@ class Delivery:
 
     async def _take(self, body: Body) -> None:
         if body.size is None:
-            if body.trouble:
+            if body.later:
+                self.tally.postponed(body.uid, f"the source does not give it now: {body.trouble}")
+            elif body.trouble:
                 self.tally.refused(body.uid, f"the source does not give it: {body.trouble}")
             else:
                 self.tally.vanished(body.uid)

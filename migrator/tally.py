@@ -52,6 +52,12 @@ class Tally:
         """It is not at the target, and will not be in this run."""
         self._results.refused[uid] = reason
 
+    def postponed(self, uid: int, reason: str) -> None:
+        """It is not at the target, and another run is to try again."""
+        self._results.dropped.add(uid)
+        before = f"{self._report.postponed}; " if self._report.postponed else ""
+        self._report.postponed = f"{before}message {uid}: {reason}"
+
     def vanished(self, uid: int) -> None:
         """It is not at the source any more."""
         self._results.vanished += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -129,3 +130,43 @@ async def test_a_message_that_is_too_big_keeps_no_other(tmp_path: Path) -> None:
         report = await it.copy()
         assert (report.total("copied"), len(report.mailboxes[0].refused)) == (2, 1)
         assert "Mail size is larger" in report.mailboxes[0].refused[0].reason
+
+
+YAHOO = b"NO [UNAVAILABLE] UID FETCH Server error while fetching messages"
+
+
+def fetches(line: bytes, uid: int) -> bool:
+    """Whether a command asks for the content of this message, alone or among others."""
+    found = re.match(rb"UID FETCH ([\d:,]+) \(UID BODY\.PEEK\[\]\)", line)
+    spans = [tuple(map(int, span.split(b":"))) for span in found[1].split(b",")] if found else []
+    return any(span[0] <= uid <= span[-1] for span in spans)
+
+
+async def test_a_message_that_the_source_cannot_give_now_keeps_no_other(tmp_path: Path) -> None:
+    """Yahoo says so of one message for days. It is left for another run, which copies it and nothing twice."""
+    async with pair(tmp_path) as it:
+        fill(it.old, 5)
+        it.old.on_command = lambda line: YAHOO if fetches(line, 2) else None
+        for copied in (4, 0):
+            report = await it.copy()
+            (box,) = report.mailboxes
+            assert (box.copied, box.left, box.unexplained, box.refused) == (copied, 1, 0, [])
+            assert len(report.postponed) == 1
+            assert "message 2: the source does not give it now" in report.postponed[0]
+        it.old.on_command = lambda _line: None
+        report = await it.copy()
+        assert (report.total("copied"), report.postponed) == (1, [])
+        assert sorted(it.new.boxes[b"INBOX"].contents) == sorted(it.old.boxes[b"INBOX"].contents)
+
+
+async def test_a_source_that_gives_nothing_is_left_alone(tmp_path: Path) -> None:
+    """After a few messages it is the server that is in trouble, and another run's turn."""
+    async with pair(tmp_path) as it:
+        fill(it.old, 50)
+        it.old.on_command = lambda line: YAHOO if any(fetches(line, uid) for uid in range(51)) else None
+        with pytest.raises(CopyInterrupted, match="Server error") as caught:
+            await it.copy()
+        assert (caught.value.report.total("copied"), caught.value.report.total("refused")) == (0, 0)
+        it.old.on_command = lambda _line: None
+        await it.copy()
+        assert everything_arrived(it)

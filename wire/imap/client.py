@@ -445,10 +445,17 @@ class ImapClient:
         return self.fetcher(uids, item=item, window=window).bodies()
 
     def fetcher(
-        self, uids: Iterable[int], *, item: bytes = b"BODY.PEEK[]", window: int = 8, group: int = 1, whole: int = 0
+        self,
+        uids: Iterable[int],
+        *,
+        item: bytes = b"BODY.PEEK[]",
+        window: int = 8,
+        group: int = 1,
+        whole: int = 0,
+        lenient: bool = False,
     ) -> Fetcher:
         """The same with `group` messages in a command, those of at most `whole` bytes not as streams."""
-        return Fetcher(self._dialogue, uids, item=item, window=window, group=group, whole=whole)
+        return Fetcher(self._dialogue, uids, item=item, window=window, group=group, whole=whole, lenient=lenient)
 
     def pipeline(self, mailbox: bytes) -> Pipeline | None:
         """APPEND without waiting; None where each message must be announced first."""

@@ -16,9 +16,10 @@ from wire.imap.dialogue import Completed, Dialogue
 from wire.imap.encoder import render_uid_set
 from wire.imap.parser import Assembler, Response, Status, Untagged, check_literal
 from wire.imap.results import read_fetch, read_number
-from wire.outcome import ProtocolTrouble, Temporary
+from wire.outcome import ProtocolTrouble, Temporary, Throttled
 
 CHUNK: Final = 65536  # bytes handed on at once: one socket read
+_NOT_GIVEN: Final = 3  # messages in a row that a server may be unable to give for now, before it is its own trouble
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Body:
     chunks: AsyncGenerator[bytes, None]
     trouble: str = ""
     content: bytes | None = None
+    later: bool = False  # the server may give it another time
 
 
 _RFC822: Final = frozenset({"RFC822", "RFC822.TEXT", "RFC822.HEADER"})
@@ -52,10 +54,19 @@ class Fetcher:
     that is gone may show late. Tagged replies may lag behind the content of later commands (Dovecot puts off several
     and sends them together), so a message is finished by the end of its FETCH response. A NO to a group says nothing
     about each of its messages: those that did not come are asked for one by one. A NO after all content is Temporary.
+    With `lenient`, a message that the server cannot give for now is passed over, by a Body that says so.
     """
 
     def __init__(
-        self, dialogue: Dialogue, uids: Iterable[int], *, item: bytes, window: int, group: int = 1, whole: int = 0
+        self,
+        dialogue: Dialogue,
+        uids: Iterable[int],
+        *,
+        item: bytes,
+        window: int,
+        group: int = 1,
+        whole: int = 0,
+        lenient: bool = False,
     ) -> None:
         self._dialogue = dialogue
         self._item = item
@@ -70,6 +81,8 @@ class Fetcher:
         self._assembler = Assembler()
         self._whole = True  # no response is half read
         self._reading = 0  # the uid of a short message that is half read
+        self._lenient = lenient
+        self._not_given = 0  # messages in a row that the server could not give for now
 
     @property
     def next_due(self) -> int:
@@ -146,6 +159,7 @@ class Fetcher:
 
     async def _begin(self, uid: int, size: int) -> Body:
         """The message whose literal comes next: whole if it is short."""
+        self._not_given = 0
         if size > self._whole_limit:
             self._whole = False
             return Body(uid, size, self._stream(uid, size))
@@ -176,7 +190,7 @@ class Fetcher:
         if reply.status != b"OK":
             what = f"FETCH {uids[0]}" if len(uids) == 1 else "FETCH"
             trouble = classify_failure(reply.status, reply.code, reply.text, what=what)
-            if isinstance(trouble, Temporary):
+            if isinstance(trouble, Temporary) and not self._is_of_one(trouble, uids):
                 raise trouble
             if not missing:  # content came, and now the server takes it back
                 raise Temporary(trouble.text, code=reply.code)
@@ -186,7 +200,18 @@ class Fetcher:
                 self._alone.append(uid)
                 continue
             gone = trouble is None or reply.code == "EXPUNGEISSUED"
-            self._ready.append(Body(uid, None, _pieces(b""), "" if gone else str(trouble)))
+            later = isinstance(trouble, Temporary)
+            self._ready.append(Body(uid, None, _pieces(b""), "" if gone else str(trouble), later=later))
+
+    def _is_of_one(self, trouble: Temporary, uids: list[int]) -> bool:
+        """Whether the server may be in trouble with one message: Yahoo says [UNAVAILABLE] of one that it cannot read.
+
+        Those of a group are asked for one by one. A few such answers in a row are about the server.
+        """
+        if not self._lenient or isinstance(trouble, Throttled) or not any(uid in self._due for uid in uids):
+            return False
+        self._not_given += len(uids) == 1
+        return self._not_given <= _NOT_GIVEN
 
     def _take_due(self, uid: int) -> int:
         if uid not in self._due:
