@@ -27,9 +27,10 @@ from migrator.plan import show
 from migrator.repair import oddities
 from migrator.report import MailboxReport
 from migrator.resolution import locate
-from migrator.rewrite import rewrite, rewrite_whole
+from migrator.rewrite import rewrite
 from migrator.session import Session
 from migrator.tally import Tally
+from migrator.transformer import transform
 from wire.imap.append import UNASKED_LIMIT, Letter, OutOfStep, Pipeline
 from wire.imap.results import Appended, Summary
 from wire.imap.transfer import Body, Fetcher
@@ -180,7 +181,7 @@ class Delivery:
         if not longest:
             return content
         breaker = LineBreaker(longest)
-        content = rewrite_whole(content, breaker)
+        content = transform(content, breaker)
         if breaker.broken:
             self.rewritten.append(uid)
         return content

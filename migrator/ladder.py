@@ -19,7 +19,8 @@ from migrator.plan import show
 from migrator.quarantine import Origin
 from migrator.repair import Rung, Scanner, ladder, oddities, rung
 from migrator.report import RepairedMessage
-from migrator.rewrite import Chain, Rewritten, Transformer, rewrite
+from migrator.rewrite import Rewritten, rewrite
+from migrator.transformer import Chain, Transformer
 from wire.outcome import MessageRefused, Trouble
 
 if TYPE_CHECKING:

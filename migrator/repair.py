@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from migrator.header_repair import HeaderEncoder, HeaderRepair
 from migrator.line_ends import LineEnds
@@ -26,19 +26,10 @@ from migrator.oddities import (
     Scanner,
     oddities,
 )
+from migrator.transformer import Chain, Transformer, transform
 from migrator.wrapping import Wrapper
 
-__all__ = ["Rung", "Scanner", "Transformer", "ladder", "oddities", "rung"]
-
-
-class Transformer(Protocol):
-    """Changes one message that comes in pieces of any size, in bounded memory."""
-
-    def feed(self, data: bytes, /) -> bytes:
-        """The next bytes of the message; gives what can be said of it so far."""
-
-    def finish(self) -> bytes:
-        """The rest, when the message has ended."""
+__all__ = ["Rung", "Scanner", "ladder", "oddities", "rung"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +42,11 @@ class Rung:
     def transformer(self) -> Transformer:
         """For one message."""
         steps = [make() for step in self.code.split("+") for make in _STEPS[step].makers]
-        return steps[0] if len(steps) == 1 else _Chain(steps)
+        return steps[0] if len(steps) == 1 else Chain(steps)
 
     def apply(self, content: bytes) -> bytes:
         """The same for a message in memory."""
-        transformer = self.transformer()
-        return transformer.feed(content) + transformer.finish()
+        return transform(content, self.transformer())
 
 
 def ladder(found: frozenset[str]) -> Sequence[Rung]:
@@ -81,24 +71,6 @@ def rung(code: str) -> Rung:
     if len(known) < len(steps):
         raise ValueError(f"no repair is called {code!r}")
     return Rung(code, "; ".join(known))
-
-
-class _Chain:
-    """Transformers one behind the other."""
-
-    def __init__(self, steps: Sequence[Transformer]) -> None:
-        self._steps = steps
-
-    def feed(self, data: bytes) -> bytes:
-        for step in self._steps:
-            data = step.feed(data)
-        return data
-
-    def finish(self) -> bytes:
-        data = b""
-        for step in self._steps:
-            data = step.feed(data) + step.finish()
-        return data
 
 
 class _Spaces:

@@ -16,9 +16,9 @@ from migrator.intents import Description, match_messages, plausible
 from migrator.ladder import transformer_of
 from migrator.marks import UNKNOWN, Change, MailboxMarks, Runs
 from migrator.report import MailboxReport
-from migrator.rewrite import Transformer
 from migrator.session import Session, Surroundings
 from migrator.side_by_side import side_by_side
+from migrator.transformer import Transformer
 from wire.imap.client import ImapClient
 from wire.imap.encoder import render_uid_sets
 from wire.imap.results import Summary

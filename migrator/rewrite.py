@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import IO, Final, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import IO, Final
+
+from migrator.transformer import Transformer
 
 _IN_MEMORY: Final = 1 << 18  # most mail is smaller; what is larger is written to disk
 _PIECE: Final = 1 << 16
-
-
-class Transformer(Protocol):
-    """Changes a message that is fed in pieces of any size."""
-
-    def feed(self, data: bytes, /) -> bytes:
-        """What can be said of the changed message so far."""
-        ...
-
-    def finish(self) -> bytes:
-        """The rest, when the message has ended."""
-        ...
-
-
-class Chain:
-    """Several changes, one behind the other."""
-
-    def __init__(self, transformers: Sequence[Transformer]) -> None:
-        self._transformers = transformers
-
-    def feed(self, data: bytes) -> bytes:
-        """The next bytes, through all of them."""
-        for transformer in self._transformers:
-            data = transformer.feed(data)
-        return data
-
-    def finish(self) -> bytes:
-        """What each still holds, through those behind it."""
-        rest = b""
-        for transformer in self._transformers:
-            rest = transformer.feed(rest) + transformer.finish()
-        return rest
 
 
 class Rewritten:
@@ -72,8 +42,3 @@ async def rewrite(chunks: AsyncIterator[bytes], transformer: Transformer) -> Rew
         file.close()
         raise
     return Rewritten(file, size)
-
-
-def rewrite_whole(content: bytes, transformer: Transformer) -> bytes:
-    """A message in memory, changed."""
-    return transformer.feed(content) + transformer.finish()
