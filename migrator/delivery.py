@@ -66,8 +66,8 @@ class Delivery:
         self.report = report
         self.rewritten: list[int] = []  # source uids of messages whose lines were broken (--fixLongLines)
         self._pipeline: Pipeline | None = None
-        self._summaries: dict[int, Summary] = {}
-        self._dates: Mapping[int, bytes | None] = {}  # instead of impossible ones
+        self._summaries: dict[int, Summary] = {}  # of messages that are not settled yet
+        self._dates: dict[int, bytes | None] = {}  # instead of impossible ones
         self._flags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
         self._batch: list[Outgoing] = []
         self._batch_octets = 0
@@ -86,8 +86,11 @@ class Delivery:
 
         Raises Temporary or MailboxUnavailable when this mailbox, or everything, must wait.
         """
+        for uid in self.tally.take_settled():
+            self._summaries.pop(uid, None)
+            self._dates.pop(uid, None)
         self._summaries.update(summaries)
-        self._dates = dates
+        self._dates.update(dates)
         self.tally.sizes.update((uid, summary.size) for uid, summary in summaries.items())
         if self._pipeline is None and not self.session.lessons.cautious:
             self._pipeline = self.session.target.pipeline(self.place.name)

@@ -37,6 +37,7 @@ class Tally:
         self._results = _Results()
         self._open: set[int] = set()  # uids with an intent of this run
         self._octets: dict[int, int] = {}  # of messages that the target has confirmed
+        self._settled: list[int] = []
         self._done = 0
         self._told = -1
 
@@ -66,6 +67,11 @@ class Tally:
     def drop(self, uids: Iterable[int]) -> None:
         """They are certainly not at the target, and stay for another time."""
         self._results.dropped.update(uids)
+
+    def take_settled(self) -> list[int]:
+        """The messages that are copied or refused, and in the journal as such, since this was asked last."""
+        settled, self._settled = self._settled, []
+        return settled
 
     def taken_from(self, floor: int) -> set[int]:
         """The target uids at or above `floor` that are known to be ours."""
@@ -115,10 +121,13 @@ class Tally:
         report = self._report
         report.copied += len(results.copied)
         report.octets += sum(self._octets.pop(uid, 0) for uid in results.copied)
-        report.refused += [
-            RefusedMessage(str(uid), self.sizes.get(uid, 0), why) for uid, why in results.refused.items()
-        ]
+        sizes = self.sizes
+        report.refused += [RefusedMessage(str(uid), sizes.get(uid, 0), why) for uid, why in results.refused.items()]
         report.vanished += results.vanished
+        settled = [*results.copied, *results.refused]
+        self._settled += settled
+        for uid in settled:
+            sizes.pop(uid, None)
         self._session.lessons.refused.update((self.source, uid) for uid in results.refused)
         dealt_with = len(results.copied) + len(results.refused) + results.vanished
         report.left -= dealt_with

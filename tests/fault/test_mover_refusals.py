@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator import delivery
+from migrator import delivery, mailbox_copy
 from migrator.quarantine import Quarantine
 from migrator.report import CopyInterrupted, Report
 from tests.fault.test_mover_manners import Pair, fill, only, pair
@@ -228,3 +228,19 @@ async def test_several_batches_are_under_way_and_answers_stay_in_their_order(
         assert it.new.boxes[b"INBOX"].contents == it.old.boxes[b"INBOX"].contents, "in the source's order"
         await asyncio.sleep(0)
         assert (await it.copy()).total("already") == 95
+
+
+async def test_a_message_refused_late_keeps_the_date_that_took_the_place_of_an_impossible_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer may come when the next stretch of messages is under way."""
+    monkeypatch.setattr(mailbox_copy, "_STRETCH", 2)
+    async with pair(tmp_path, target=MANNERS["pipelined"]) as it:
+        content = b"Date: Mon, 1 Jan 2001 12:00:00 +0100\r\nSubject: a\r\n\r\nbare\nline feed\r\n"
+        it.old.box(b"INBOX").store(content, date=b"99-Foo-0000 10:00:00 +0000")
+        fill(it.old, 7)
+        it.new.on_append = strict
+        report = await it.copy()
+        assert (only(report).copied, len(repairs(report))) == (8, 1)
+        mended = next(kept for kept in it.new.boxes[b"INBOX"].messages if b"bare" in kept.content)
+        assert mended.date == b" 1-Jan-2001 12:00:00 +0100"
