@@ -11,18 +11,17 @@ it sends anything. No message is ever sent a second time before it is known what
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final
 
 from migrator.dates import moment
+from migrator.in_flight import Command, InFlight
 from migrator.intents import Description
 from migrator.ladder import Refused, climb
 from migrator.long_lines import LineBreaker
 from migrator.marks import UNKNOWN
-from migrator.outgoing import Outgoing, Place, octets_of
+from migrator.outgoing import Outgoing, Place
 from migrator.plan import show
 from migrator.repair import oddities
 from migrator.report import MailboxReport
@@ -38,20 +37,10 @@ from wire.outcome import MessageRefused, Temporary, Throttled, Trouble
 
 BATCH_MESSAGES: Final = 200  # one commit for each: the fsync is shared well enough
 BATCH_OCTETS: Final = 2 << 20  # a MULTIAPPEND of more is no faster, and all of it is sent again if one is refused
-_WINDOW_MESSAGES: Final = 800  # under way: in doubt after a crash, and then fetched again from both sides
-_WINDOW_OCTETS: Final = 8 << 20  # the same; hides a round trip of 100 ms at 80 MB/s
 _FETCH_GROUP: Final = 100  # messages in one FETCH command
 _FETCH_WINDOW: Final = 12  # FETCH commands under way: half of them hide a round trip of 20 ms
 _FULL: Final = "OVERQUOTA"
 _SLOWEST: Final = 32 << 10  # bytes a second that a target is given time for before it counts as silent
-
-
-@dataclass(frozen=True, slots=True)
-class _Command:
-    """One APPEND under way."""
-
-    messages: Sequence[Outgoing]
-    octets: int
 
 
 class Delivery:
@@ -71,8 +60,8 @@ class Delivery:
         self._flags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
         self._batch: list[Outgoing] = []
         self._batch_octets = 0
-        self._flight: deque[_Command] = deque()
-        self._refused: list[tuple[_Command, Trouble]] = []
+        self._flight = InFlight()
+        self._refused: list[tuple[Command, Trouble]] = []
         self._on_trial: frozenset[str] = frozenset()  # oddities of messages that went alone and are not answered yet
         self._unlocated: dict[int, Outgoing | Description] = {}  # confirmed without a uid, in the order they were sent
         self._large_refused: list[tuple[int, MessageRefused]] = []
@@ -256,13 +245,9 @@ class Delivery:
 
     async def _make_room(self, messages: Sequence[Outgoing]) -> None:
         """Hear answers until these may go, too."""
-        octets = octets_of(messages)
-        while self._flight and not (
-            octets_of(messages) + sum(command.octets for command in self._flight) <= _WINDOW_OCTETS
-            and len(messages) + sum(len(command.messages) for command in self._flight) <= _WINDOW_MESSAGES
-        ):
+        while not self._flight.has_room(messages):
             await self._settle()
-        if self._refused or octets > _WINDOW_OCTETS:
+        if self._refused:
             await self.drain()
 
     async def _send(self, messages: Sequence[Outgoing]) -> None:
@@ -270,7 +255,7 @@ class Delivery:
         assert self._pipeline is not None
         self.session.touch()
         self.session.around.checkpoint("target: before APPEND")
-        self._flight.append(_Command(messages, octets_of(messages)))
+        self._flight.add(messages)
         await self._pipeline.send([message.letter for message in messages])
 
     async def drain(self) -> None:
@@ -285,10 +270,10 @@ class Delivery:
         """Hear the answer to the oldest command."""
         assert self._pipeline is not None
         session = self.session
-        session.touch(more=sum(command.octets for command in self._flight) / _SLOWEST)
+        session.touch(more=self._flight.octets / _SLOWEST)
         answer = await self._pipeline.answer()
         session.touch()
-        command = self._flight.popleft()
+        command = self._flight.take()
         session.around.checkpoint("target: a message was answered")
         if isinstance(answer, MessageRefused) or (isinstance(answer, Trouble) and answer.code == _FULL):
             self._refused.append((command, answer))
@@ -310,7 +295,7 @@ class Delivery:
         self.floor = target + 1
         self.tally.copied(message.uid, target)
 
-    async def _sort_out(self, command: _Command, trouble: Trouble) -> None:
+    async def _sort_out(self, command: Command, trouble: Trouble) -> None:
         """Find out which messages of a refused command are to blame; nothing of it was stored, nothing is under way.
 
         In their order: of a quota that is nearly full, the first messages get the rest.
@@ -418,7 +403,7 @@ class Delivery:
         await self._hear_what_is_due(and_send=self._broke_at != 0)
         if isinstance(trouble, Temporary) and not trouble.code and not isinstance(trouble, Throttled):
             self._suspect()
-        in_doubt = {message.uid for command in self._flight for message in command.messages} | {self._alone}
+        in_doubt = {*self._flight.uids, self._alone}
         in_doubt -= {self._broke_at}  # the source failed within it: it was not stored, for certain
         await self.tally.break_off(in_doubt, self._unlocated)
 
@@ -448,7 +433,7 @@ class Delivery:
         goes alone the next time.
         """
         lessons = self.session.lessons
-        under_way = [message.uid for command in self._flight for message in command.messages]
+        under_way = self._flight.uids
         culprit = self._broke_at or self._alone or (under_way[0] if len(under_way) == 1 else 0)
         if culprit:
             lessons.breaks[self.source, culprit] += 1
