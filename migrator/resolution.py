@@ -29,6 +29,9 @@ _QUIET: Final = 2.0  # seconds without a new message before a server counts as f
 _POLL: Final = 0.5
 _PATIENCE: Final = 60.0  # and it is not waited for longer, as others may be delivering all the time
 _CHUNK: Final = 2000  # messages asked about in one command, a megabyte of headers
+_FETCH_GROUP: Final = 50  # messages in one FETCH command
+_FETCH_WINDOW: Final = 4  # FETCH commands under way
+_WHOLE: Final = 1 << 20  # bytes of a message that is not read piece by piece
 _HEADER_FIELDS: Final = ("Date", "From", "To", "Cc", "Subject", "Message-ID", "Received")
 
 
@@ -204,7 +207,8 @@ async def _describe_intended(session: Session, mailbox: bytes, forms: Mapping[in
         return transformer_of(options.longest_line, forms[uid])
 
     try:
-        await _describe(session.source, wanted, options.fetch_item, fetched, changed=changed)
+        group = 1 if options.one_by_one else _FETCH_GROUP
+        await _describe(session.source, wanted, options.fetch_item, fetched, changed=changed, group=group)
     except Temporary as trouble:
         done = {message.uid for message in fetched}
         due = next((uid for uid in wanted if uid not in done), None)
@@ -222,6 +226,7 @@ async def _describe(
     described: list[Description] | None = None,
     *,
     changed: Callable[[int], Transformer | None] = lambda _uid: None,
+    group: int = _FETCH_GROUP,
 ) -> list[Description]:
     """Each message with the digest of its content; nothing is kept of the content itself.
 
@@ -230,7 +235,10 @@ async def _describe(
     """
     described = [] if described is None else described
     summaries = await summaries_of(client, uids)
-    async for body in client.fetch_bodies([uid for uid in uids if uid in summaries], item=item):
+    fetcher = client.fetcher(
+        [uid for uid in uids if uid in summaries], item=item, window=_FETCH_WINDOW, group=group, whole=_WHOLE
+    )
+    async for body in fetcher.bodies():
         digest, transformer = ContentDigest(), changed(body.uid)
         async for chunk in body.chunks:
             digest.feed(transformer.feed(chunk) if transformer else chunk)
