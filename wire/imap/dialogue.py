@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import Final
 
 from wire.imap.classify import classify_bye
@@ -39,6 +39,24 @@ class Completed:
     notices: list[Status] = field(default_factory=list)  # untagged OK, NO, BAD with their codes
 
 
+class _Closing:
+    """A context that is entered for every response: a generator of contextlib would cost as much as reading a line."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ProtocolTrouble):
+            self._stream.abort()
+
+
 class Dialogue:
     """Sends commands and reads responses over one stream, one command at a time or pipelined."""
 
@@ -51,6 +69,7 @@ class Dialogue:
         self.progress_timeout: float | None = None
         self.unasked = True  # LITERAL+ may be used; see `find_place_again`
         # Random, so that a reply sent before the command was cannot carry its tag.
+        self._closing = _Closing(stream)
         self._prefix = tag_prefix or b"x" + os.urandom(3).hex().encode()
         self._count = 0
         self._last_size = 0  # bytes of the response read last
@@ -148,14 +167,9 @@ class Dialogue:
         if response.status == b"PREAUTH":
             raise self.broken("PREAUTH in the middle of a dialogue")
 
-    @contextmanager
-    def closing(self) -> Iterator[None]:
+    def closing(self) -> _Closing:
         """Close the connection when what is read inside turns out to be no IMAP."""
-        try:
-            yield
-        except ProtocolTrouble:
-            self.stream.abort()
-            raise
+        return self._closing
 
     def broken(self, text: str) -> ProtocolTrouble:
         """Close the connection; the exception to raise."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from wire.imap.dialogue import Completed
@@ -109,7 +110,12 @@ def read_status(response: Untagged) -> dict[str, int]:
 
 
 def _word(value: Value) -> str:
-    return value.decode("ascii", "replace").upper() if isinstance(value, bytes) else ""
+    return _name(value) if isinstance(value, bytes) else ""
+
+
+@lru_cache(maxsize=256)  # the same few names come with every message
+def _name(value: bytes) -> str:
+    return value.decode("ascii", "replace").upper()
 
 
 def _flags(value: Value) -> frozenset[str]:
