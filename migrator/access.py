@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
@@ -15,9 +15,11 @@ from wire.endpoint import Endpoint, TlsPolicy
 from wire.imap.client import ImapClient
 from wire.imap.encoder import Text
 from wire.outcome import Answer, Permanent, Scope, SetupTrouble, Temporary, Unreachable, Verdict
-from wire.pop3 import Pop3Client
 from wire.rate import RateLimit
 from wire.secret import Secret
+
+if TYPE_CHECKING:
+    from wire.pop3 import Pop3Client
 
 _CHECKED: Final = TlsPolicy()
 _ATTEMPTS: Final = 3  # to connect: a server that restarts is back within a second or two, else the job is postponed
@@ -73,6 +75,8 @@ def limit_of(host: str, rate: int) -> RateLimit:
 
 async def open_pop(access: Access, *, timeout: float, rate: int = 0) -> Pop3Client:
     """Connect to a POP server and log in, one attempt. Raises what `open_imap` raises for a source."""
+    from wire.pop3 import Pop3Client  # noqa: PLC0415 - most programs never speak POP
+
     deadline = asyncio.get_running_loop().time() + timeout
     client = await connect_patiently(lambda: Pop3Client.connect(access.endpoint, access.tls, deadline=deadline))
     try:

@@ -17,7 +17,6 @@ from typing import Final
 from migrator.access import Access
 from migrator.account_plan import ends_of, list_mailboxes, plan_account
 from migrator.acls import copy_acl, owners_of
-from migrator.classes import copy_classes
 from migrator.crew import Crew
 from migrator.identity import identify
 from migrator.mailbox_copy import MOST_BREAKS, MailboxCopy
@@ -144,6 +143,8 @@ class _Run:
             if self._options.subscriptions:
                 await self._subscribe(session, pairs)
             if self._options.mailbox_class:
+                from migrator.classes import copy_classes  # noqa: PLC0415 - it brings the CLI, which few copies need
+
                 self.report.notes += await copy_classes(session, self._copied(session, pairs))
             await session.close()
         finally:

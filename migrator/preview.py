@@ -16,7 +16,6 @@ from migrator.marks import Change, MailboxMarks, MarkStore
 from migrator.options import CopyOptions
 from migrator.passes import Pass
 from migrator.plan import Pair
-from migrator.pop_source import PopSource
 from migrator.report import LargeMessage
 from migrator.resolution import summaries_of
 from migrator.session import Session, Surroundings
@@ -174,6 +173,8 @@ def _count(box: MailboxPreview, uid: int, summary: Summary, options: CopyOptions
 
 async def preview_maildrop(source: Access, target: str, options: CopyOptions, marks: UidlStore | None) -> Preview:
     """Of a POP source, to the target named; only what UIDLs tell is known before the messages are fetched."""
+    from migrator.pop_source import PopSource  # noqa: PLC0415 - only a look at a maildrop needs POP
+
     pop = await PopSource.open(source, options.timeout)
     try:
         known = await marks.load() if marks else {}
