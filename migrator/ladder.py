@@ -52,6 +52,11 @@ async def climb(delivery: Delivery, message: Refused) -> None:
     """
     reasons = message.reasons
     if not any(refusal.code in _TOO_BIG for refusal in message.refusals):
+        if message.content is None:  # a small message was tried twice before it came here
+            again = await _try_as_it_is(delivery, message)
+            if again is None:
+                return  # the trouble was the moment's
+            reasons = list(dict.fromkeys([*reasons, again.text]))
         for step in ladder(await _oddities_of(delivery, message)):
             await delivery.tally.intend([message.uid], delivery.floor, form=step.code)
             refusal = await _try(delivery, message, step)
@@ -65,6 +70,15 @@ async def climb(delivery: Delivery, message: Refused) -> None:
     delivery.tally.refused(message.uid, "; ".join(reason for reason in reasons if reason))
 
 
+async def _try_as_it_is(delivery: Delivery, message: Refused) -> MessageRefused | None:
+    """A large message once more, unchanged but for what an option asks for."""
+    await delivery.tally.intend([message.uid], delivery.floor)
+    transformer = transformer_of(delivery.session.options.longest_line, "") or Chain([])
+    async with aclosing(delivery.fetch_again(message.uid)) as chunks:
+        spooled = await rewrite(chunks, transformer)
+    return await _append(delivery, message.uid, spooled)
+
+
 async def _oddities_of(delivery: Delivery, message: Refused) -> frozenset[str]:
     if message.content is not None:
         return oddities(message.content)
@@ -76,12 +90,14 @@ async def _oddities_of(delivery: Delivery, message: Refused) -> frozenset[str]:
 
 
 async def _try(delivery: Delivery, message: Refused, step: Rung) -> MessageRefused | None:
-    repaired = await _rewritten(delivery, message, step)
+    return await _append(delivery, message.uid, await _rewritten(delivery, message, step))
+
+
+async def _append(delivery: Delivery, uid: int, spooled: Rewritten) -> MessageRefused | None:
     try:
-        description = await _describe(delivery, message.uid, repaired)
-        return await delivery.append(description, repaired.size, repaired.chunks())
+        return await delivery.append(await _describe(delivery, uid, spooled), spooled.size, spooled.chunks())
     finally:
-        repaired.close()
+        spooled.close()
 
 
 async def _rewritten(delivery: Delivery, message: Refused, step: Rung) -> Rewritten:

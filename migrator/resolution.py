@@ -73,6 +73,11 @@ async def resolve_intents(
     found.update((uid, UNKNOWN) for uid in lost if marks.intents[uid].confirmed)  # stored for certain
     dropped = [uid for uid in lost if uid not in found]
     again = {message.uid: message for message in sources if message.uid not in found}
+    if blind := sum(1 for message in again.values() if not message.digest):
+        report.note(
+            f"{blind} messages were being copied when an earlier run broke off, and the source would not show them to"
+            " be compared: they are copied again, and may be there twice"
+        )
     if again and await _something_is_missing(session, marks, floor, above):
         report.note(
             f"{len(again)} messages were being copied when an earlier run broke off, and messages have since"
@@ -193,12 +198,13 @@ async def _something_is_missing(session: Session, marks: MailboxMarks, floor: in
 async def _describe_intended(session: Session, mailbox: bytes, forms: Mapping[int, str]) -> list[Description]:
     """The source's messages, in the forms in which they were sent to the target.
 
-    Of those within which the source broke off here before, only what it says of them: a message that ends each
+    Of those within which the source broke off here twice before, only what it says of them: a message that ends each
     connection must not keep the others from being settled.
     """
     lessons, options = session.lessons, session.options
-    suspect = [uid for uid in forms if (mailbox, uid) in lessons.ungiven]
-    wanted = [uid for uid in forms if (mailbox, uid) not in lessons.ungiven]
+    # once may have been chance, and without the content little is certain
+    suspect = [uid for uid in forms if lessons.ungiven[mailbox, uid] > 1]
+    wanted = [uid for uid in forms if lessons.ungiven[mailbox, uid] <= 1]
     summaries = await summaries_of(session.source, suspect)
     outlined = [Description(uid, moment(found.internal_date), found.size) for uid, found in summaries.items()]
     fetched: list[Description] = []
@@ -214,7 +220,7 @@ async def _describe_intended(session: Session, mailbox: bytes, forms: Mapping[in
         due = next((uid for uid in wanted if uid not in done), None)
         if due is not None and not trouble.code:
             lessons.breaks[mailbox, due] += 1
-            lessons.ungiven.add((mailbox, due))
+            lessons.ungiven[mailbox, due] += 1
         raise
     return outlined + fetched
 

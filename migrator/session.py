@@ -64,7 +64,7 @@ class Lessons:
 
     refused: set[tuple[bytes, int]] = field(default_factory=set)  # tried in this run: not once more
     breaks: Counter[tuple[bytes, int]] = field(default_factory=Counter)  # connections lost within a message
-    ungiven: set[tuple[bytes, int]] = field(default_factory=set)  # at which the source itself broke off
+    ungiven: Counter[tuple[bytes, int]] = field(default_factory=Counter)  # of those, by the source when it was compared
     doubtful: set[tuple[bytes, int]] = field(default_factory=set)  # under way with others when a connection was lost
     tolerated: frozenset[str] = frozenset()  # oddities that the target has accepted
     sessions: int = 0  # at once, as many as both servers have allowed; 0 where they have not said
