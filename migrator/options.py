@@ -264,6 +264,7 @@ _DEFAULTS: Final = CopyOptions()
 _NOT_FOR_A_WORKER: Final = {
     "dry_run": ("--dry-run", "a worker copies"),
     "connections": ("--connections", "max_connections bounds what a worker opens to the old server"),
+    "proxy_user": ("--proxyAuth", "every account would get the mail of one"),
     "source_user": ("--sourceUser", "every account would get the mail of one; admin_login opens each one's own"),
     "target_user": ("--targetUser", "the mail of every account would go to one; copy_as says who appends"),
     "preauth": ("--preauth", "every account would get the mail of one"),

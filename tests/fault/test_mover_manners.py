@@ -518,11 +518,12 @@ async def test_proxyauth_becomes_the_user(tmp_path: Path) -> None:
     async with pair(tmp_path) as it:
         fill(it.old, 1)
         it.old.on_command = lambda line: b"OK you are" if line == b'PROXYAUTH "bob"' else None
-        report = await it.copy("--proxyAuth", "bob")
+        asked = replace(OPTIONS, proxy_user="bob")
+        report = await it.copy(options=asked)
         assert (report.total("copied"), report.source.endswith(" bob")) == (1, True)
         it.old.on_command = lambda line: b"NO no" if line.startswith(b"PROXYAUTH") else None
         with pytest.raises(SourceRefused):
-            await it.copy("--proxyAuth", "bob")
+            await it.copy(options=asked)
 
 
 async def test_progress_is_told_and_the_report_is_json(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from migrator.window import Window
 
 
 def changed(*flags: str) -> dict[str, object]:
-    options = parse_copy_options(flags)
+    options, rest = parse_options(flags)
+    assert rest == []
     default = CopyOptions()
     return {
         field.name: getattr(options, field.name)
@@ -119,6 +120,7 @@ def test_the_time_out_of_a_program_is_the_guides_and_a_workers_is_longer() -> No
         (["--connections", "4"], "max_connections"),
         (["--dry-run"], "Move programs: a worker copies"),
         (["--sourceUser", "john"], "admin_login"),
+        (["--proxyAuth", "john"], "every account would get the mail of one"),
         (["--targetUser", "john"], "copy_as"),
         (["--quarantine", ""], "directory"),
         (["stray"], "not an option"),
