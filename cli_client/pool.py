@@ -8,7 +8,6 @@ timed out or lost its place is closed, and its place goes to the next waiter.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +24,7 @@ _FIRST_PAUSE: Final = 0.02  # seconds before a refused session or a taken slot i
 _LONGEST_PAUSE: Final = 0.3
 _LOOK: Final = 0.5  # seconds between looks at idle sessions: how long another process may wait for a slot we do not use
 _YIELD: Final = 0.5  # seconds between two sessions given up for other processes: time for them to take the first
+_TICK: Final = 0.002  # seconds that a loop's timer may come early: uvloop counts whole milliseconds
 _LISTEN: Final = 0.05  # seconds between looks at whether somebody waits: two system calls, too dear for each command
 
 
@@ -68,7 +68,9 @@ class CliPool:
         self._size = size
         self._free = size  # places not taken by a command
         self._withdrawn = 0  # places that the server refused for now
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: dict[asyncio.Future[None], float] = {}  # in the order they came, with their deadlines
+        self._alarm: asyncio.TimerHandle | None = None  # one for all of them
+        self._alarm_at = 0.0
         self._idle: list[_Session] = []
         self._timer: asyncio.TimerHandle | None = None
         self._regain: asyncio.TimerHandle | None = None
@@ -118,11 +120,11 @@ class CliPool:
     async def close(self) -> None:
         """Say QUIT on idle sessions (bounded time), close them, and refuse further commands."""
         self._closed = True
-        for timer in (self._timer, self._regain):
+        for timer in (self._timer, self._regain, self._alarm):
             if timer is not None:
                 timer.cancel()
-        while self._waiters:
-            waiter = self._waiters.popleft()
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(CliTemporary("the CLI pool was closed"))
         idle, self._idle = self._idle, []
@@ -142,24 +144,42 @@ class CliPool:
         if self._free and not self._waiters:
             self._free -= 1
             return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters[waiter] = deadline
+        if self._alarm is None or deadline < self._alarm_at:
+            self._set_alarm(loop, deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                await waiter
-        except BaseException as error:
+            await waiter
+        except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._free_place()  # it was handed over just as we gave up
-            elif waiter in self._waiters:
-                self._waiters.remove(waiter)
-            if isinstance(error, TimeoutError):
-                raise SessionsExhausted(f"{self.endpoint}: all {self._size} sessions stayed busy") from None
+            else:
+                self._waiters.pop(waiter, None)
             raise
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        """One timer for many waits: set anew only when it would come too late; it looks again when it comes early."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = loop.call_at(at, self._expire, loop), at
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those whose deadline has come that no session did."""
+        self._alarm = None
+        now = loop.time() + _TICK
+        for waiter in [waiter for waiter, deadline in self._waiters.items() if deadline <= now]:
+            del self._waiters[waiter]
+            if not waiter.done():
+                waiter.set_exception(SessionsExhausted(f"{self.endpoint}: all {self._size} sessions stayed busy"))
+        if self._waiters:
+            self._set_alarm(loop, min(self._waiters.values()))
 
     def _free_place(self) -> None:
         self._free += 1
         while self._free and self._waiters:
-            waiter = self._waiters.popleft()
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
             if not waiter.done():
                 self._free -= 1
                 waiter.set_result(None)

@@ -109,6 +109,41 @@ async def test_each_waiter_has_its_own_deadline() -> None:
         await pool.close()
 
 
+async def test_waiters_give_up_in_the_order_of_their_deadlines() -> None:
+    """Whatever order they came in; the place goes to the one whose time has not come."""
+    gate = asyncio.Event()
+
+    async def slow(talk: Talk) -> None:
+        await log_in(talk)
+        await talk.line()
+        await gate.wait()
+        await talk.send(b"200 fine\r\n")
+        await talk.line()
+        await talk.send(b"200 fine\r\n")
+        await talk.silence()
+
+    async with serve(slow) as server:
+        pool = make_pool(server, size=1)
+        first = asyncio.create_task(pool.run(b"Slow", deadline=soon()))
+        await until(lambda: len(server.lines) == 4)
+        ended: list[str] = []
+
+        async def one(name: str, seconds: float) -> None:
+            try:
+                await pool.run(b"X", deadline=soon(seconds))
+            except SessionsExhausted:
+                ended.append(name)
+
+        patient = asyncio.create_task(one("patient", 20))
+        await asyncio.gather(one("third", 0.3), one("first", 0.05), one("second", 0.15))
+        assert ended == ["first", "second", "third"]
+        gate.set()
+        await asyncio.gather(first, patient)
+        assert ended == ["first", "second", "third"]
+        assert pool.sessions == (0, 1)
+        await pool.close()
+
+
 async def test_a_cancelled_command_gives_its_place_to_the_next() -> None:
     async def slow_once(talk: Talk) -> None:
         await log_in(talk)
