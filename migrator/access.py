@@ -89,18 +89,22 @@ async def open_pop(access: Access, *, timeout: float, rate: int = 0) -> Pop3Clie
     return client
 
 
-async def open_imap(
-    access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
-) -> ImapClient:
-    """Connect and log in, one attempt. With `rate`, nothing comes faster; with `compress`, packed where offered.
-
-    SourceRefused or TargetRefused when the server said no to these credentials; SetupTrouble for TLS and
-    for what no retry mends; Temporary for everything unclear.
-    """
+async def connect_imap(access: Access, *, timeout: float) -> ImapClient:
+    """Connect and hear the greeting. SetupTrouble for TLS, Temporary where nobody answers."""
     deadline = asyncio.get_running_loop().time() + timeout
-    client = await connect_patiently(lambda: ImapClient.connect(access.endpoint, access.tls, deadline=deadline))
+    return await connect_patiently(lambda: ImapClient.connect(access.endpoint, access.tls, deadline=deadline))
+
+
+async def log_in_imap(
+    client: ImapClient, access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
+) -> None:
+    """Log in, one attempt. With `rate`, nothing comes faster; with `compress`, packed where offered.
+
+    SourceRefused or TargetRefused when the server said no to these credentials; SetupTrouble for what no retry
+    mends; Temporary for everything unclear. The connection is closed then.
+    """
     try:
-        client.deadline = deadline
+        client.deadline = asyncio.get_running_loop().time() + timeout
         if not (access.preauth and await client.adopt()):
             answer = await client.login(access.login, access.password, authzid=access.authzid)
             _require_yes(answer, access, source=source)
@@ -113,7 +117,44 @@ async def open_imap(
     except BaseException:
         client.close()
         raise
+
+
+async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClient:
+    """Connect and log in. Raises what the two steps do."""
+    client = await connect_imap(access, timeout=timeout)
+    await log_in_imap(client, access, source=source, timeout=timeout)
     return client
+
+
+async def open_both(
+    source: Access,
+    target: Access,
+    *,
+    timeout: float,
+    rate: int,
+    compress: bool,
+    logged_in: Callable[[str], None],
+) -> tuple[ImapClient, ImapClient]:
+    """Both connections at once, then the logins, the source's first: without it there is nothing to do at the target.
+
+    What is wrong with the source is raised before what is wrong with the target. `logged_in` hears of each login.
+    """
+    connecting = [asyncio.ensure_future(connect_imap(access, timeout=timeout)) for access in (source, target)]
+    try:
+        old = await connecting[0]
+        await log_in_imap(old, source, source=True, timeout=timeout, rate=rate, compress=compress)
+        logged_in("source: logged in")
+        new = await connecting[1]
+        await log_in_imap(new, target, source=False, timeout=timeout, compress=compress)
+        logged_in("target: logged in")
+    except BaseException:
+        for task in connecting:
+            task.cancel()
+        for client in await asyncio.gather(*connecting, return_exceptions=True):
+            if isinstance(client, ImapClient):
+                client.close()
+        raise
+    return old, new
 
 
 def _require_yes(answer: Answer, access: Access, *, source: bool) -> None:

@@ -11,7 +11,6 @@ from typing import Final
 from migrator.access import Access
 from migrator.dates import moment
 from migrator.report import InboxIdentity, SameMailbox
-from migrator.resolution import summaries_of
 from wire.imap.client import ImapClient
 from wire.imap.results import Selected
 
@@ -63,9 +62,9 @@ async def _look_at(
     client: ImapClient, uids: list[int], fields: tuple[str, ...]
 ) -> list[tuple[int, int | None, int, bytes]]:
     """uid, moment, size and some header fields of each message; the fields without what servers change in them."""
-    headers = await client.fetch_headers(uids, fields)
-    summaries = await summaries_of(client, uids)
+    headers, summaries = await client.fetch_outlines(uids, fields)
     return sorted(
-        (uid, moment(found.internal_date), found.size, b" ".join(headers.get(uid, b"").split()))
-        for uid, found in summaries.items()
+        (found.uid, moment(found.internal_date), found.size, b" ".join(headers.get(found.uid, b"").split()))
+        for found in summaries
+        if found.uid in uids
     )

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from migrator.access import Access, open_imap
+from migrator.access import Access, open_both
 from migrator.marks import Change, MailboxMarks, MarkStore
 from migrator.options import CopyOptions
 from migrator.passes import Pass, Standing
@@ -100,15 +100,14 @@ class Session:
         cls, source: Access, target: Access, options: CopyOptions, marks: MarkStore, around: Surroundings
     ) -> Session:
         """Log in at both, the source first: without it there is nothing to do at the target."""
-        compress = options.compress
-        old = await open_imap(source, source=True, timeout=options.timeout, rate=options.rate, compress=compress)
-        try:
-            around.checkpoint("source: logged in")
-            new = await open_imap(target, source=False, timeout=options.timeout, compress=compress)
-        except BaseException:
-            old.close()
-            raise
-        around.checkpoint("target: logged in")
+        old, new = await open_both(
+            source,
+            target,
+            timeout=options.timeout,
+            rate=options.rate,
+            compress=options.compress,
+            logged_in=around.checkpoint,
+        )
         old.progress_timeout = new.progress_timeout = options.timeout
         return cls(old, new, source, target, options, marks, around)
 

@@ -337,3 +337,30 @@ async def test_create_and_select() -> None:
     steps = [Step(b'CREATE "New"'), Step(b'SELECT "New"', b"TAG@1 NO not such a name\r\nTAG@2 NO no such mailbox\r\n")]
     async with logged_in(PLAIN, *steps) as (client, _):
         assert await client.create_and_select(b"New") is None
+
+
+async def test_outlines_come_in_one_round_trip() -> None:
+    header = b"* 1 FETCH (UID 4 BODY[HEADER.FIELDS (DATE)] {9}\r\nDate: x\r\n)\r\n"
+    summary = b'* 1 FETCH (UID 4 FLAGS (\\Seen) INTERNALDATE "17-Jul-1996 02:44:25 -0700" RFC822.SIZE 12)\r\n'
+    for said in (header + b"TAG@1 OK\r\n" + summary + b"TAG@2 OK\r\n", header + summary + b"TAG@2 OK\r\nTAG@1 OK\r\n"):
+        steps = [Step(b'UID FETCH 4 (UID BODY.PEEK[HEADER.FIELDS ("Date")])'), Step(b"UID FETCH 4 (UID FLAGS", said)]
+        async with logged_in(PLAIN, *steps) as (client, _):
+            headers, (found,) = await client.fetch_outlines([4], ["Date"])
+            assert headers == {4: b"Date: x\r\n"}
+            assert (found.uid, found.flags, found.size) == (4, (b"\\Seen",), 12)
+    async with logged_in(PLAIN) as (client, _):
+        assert await client.fetch_outlines([], ["Date"]) == ({}, [])
+
+
+async def test_outlines_of_a_server_that_does_not_know_header_fields() -> None:
+    summary = b"* 1 FETCH (UID 4 FLAGS () INTERNALDATE NIL RFC822.SIZE 12)\r\n"
+    steps = [
+        Step(b"BODY.PEEK[HEADER.FIELDS"),
+        Step(b"RFC822.SIZE", b"TAG@1 BAD what\r\n" + summary + b"TAG@2 OK\r\n"),
+        Step(b"BODY.PEEK[HEADER.FIELDS", b"TAG BAD what\r\n"),
+        Step(b"RFC822.HEADER", b"* 1 FETCH (UID 4 RFC822.HEADER {18}\r\nDate: x\r\nTo: y\r\n\r\n)\r\nTAG OK\r\n"),
+        Step(b"RFC822.SIZE", summary + b"TAG OK\r\n"),
+    ]
+    async with logged_in(PLAIN, *steps) as (client, _):
+        headers, (found,) = await client.fetch_outlines([4], ["Date"])
+        assert (headers, found.size) == ({4: b"Date: x\r\n\r\n"}, 12)

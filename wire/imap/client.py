@@ -17,7 +17,7 @@ from wire.imap.classify import classify_failure, classify_login, classify_mailbo
 from wire.imap.dialogue import Completed, Dialogue
 from wire.imap.encoder import Arg, Text, Unsendable, quote, render_flags, render_uid_sets
 from wire.imap.flag_fetch import fetch_flags
-from wire.imap.header_fields import select_fields
+from wire.imap.outlines import fetch_headers, fetch_outlines, fetch_summaries
 from wire.imap.parser import Status, Untagged
 from wire.imap.results import (
     Appended,
@@ -25,14 +25,11 @@ from wire.imap.results import (
     Namespaces,
     Selected,
     Summary,
-    read_fetch,
     read_listed,
     read_namespaces,
-    read_number,
     read_search,
     read_selected,
     read_status,
-    read_summary,
 )
 from wire.imap.statuses import ask_statuses
 from wire.imap.transfer import Body, Fetcher
@@ -42,7 +39,6 @@ from wire.stream import Stream
 
 _EXISTS: Final = re.compile(r"already exists|mailbox exists", re.IGNORECASE)  # servers before RFC 5530 have no code
 
-_WHOLE_HEADER: Final = b"(UID RFC822.HEADER)"
 _WANTS_ID: Final = re.compile(r"unsafe login", re.IGNORECASE)  # NetEase (163.com, 126.com): no mailbox before ID
 
 
@@ -387,53 +383,21 @@ class ImapClient:
 
     async def fetch_summaries(self, uids: bytes = b"1:*") -> list[Summary]:
         """UID, flags, date and size of a UID set, ascending. A message that vanished meanwhile is left out."""
-        found: dict[int, Summary] = {}
-
-        def take(response: Untagged) -> bool:
-            if response.name != b"FETCH":
-                return False
-            summary = read_summary(read_fetch(response))
-            if summary is not None:
-                found[summary.uid] = summary
-            return True
-
-        reply = await self._dialogue.run(b"UID FETCH", (uids, b"(UID FLAGS INTERNALDATE RFC822.SIZE)"), take=take)
-        if reply.status != b"OK":
-            raise classify_failure(reply.status, reply.code, reply.text, what="UID FETCH")
-        return [found[uid] for uid in sorted(found)]
+        return await fetch_summaries(self._dialogue, uids)
 
     async def fetch_flags(self, uids: bytes = b"1:*", *, changed_since: int = 0) -> dict[int, frozenset[bytes]]:
         """Flags by uid; see `flag_fetch`."""
         return await fetch_flags(self._dialogue, uids, changed_since)
 
     async def fetch_headers(self, uids: Iterable[int], fields: Sequence[str]) -> dict[int, bytes]:
-        """The named header fields of each message, raw. Messages that vanished are left out.
+        """The named header fields of each message, raw; see `outlines`."""
+        return await fetch_headers(self._dialogue, uids, fields)
 
-        A server that does not understand BODY.PEEK[HEADER.FIELDS] is asked for RFC822.HEADER: as quiet, and longer.
-        """
-        names = b" ".join(quote(field.encode("ascii")) for field in fields)
-        item = b"(UID BODY.PEEK[HEADER.FIELDS (%b)])" % names
-        found: dict[int, bytes] = {}
-
-        def take(response: Untagged) -> bool:
-            if response.name != b"FETCH":
-                return False
-            items = read_fetch(response)
-            for key, value in items.items():
-                if "UID" not in items or not key.startswith(("BODY[HEADER.FIELDS", "RFC822.HEADER")):
-                    continue
-                text = value if isinstance(value, bytes) else b""
-                found[read_number(items["UID"])] = select_fields(text, fields) if key == "RFC822.HEADER" else text
-            return True
-
-        for piece in render_uid_sets(uids):
-            reply = await self._dialogue.run(b"UID FETCH", (piece, item), take=take)
-            if reply.status == b"BAD" and item != _WHOLE_HEADER:  # a server before IMAP4rev1
-                item = _WHOLE_HEADER
-                reply = await self._dialogue.run(b"UID FETCH", (piece, item), take=take)
-            if reply.status != b"OK":
-                raise classify_failure(reply.status, reply.code, reply.text, what="UID FETCH")
-        return found
+    async def fetch_outlines(
+        self, uids: Sequence[int], fields: Sequence[str]
+    ) -> tuple[dict[int, bytes], list[Summary]]:
+        """The same and the summaries of a few messages, in one round trip."""
+        return await fetch_outlines(self._dialogue, uids, fields)
 
     def fetch_bodies(
         self, uids: Iterable[int], *, item: bytes = b"BODY.PEEK[]", window: int = 8

@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from migrator.access import Access, SourceRefused, open_imap, open_pop
+from migrator.access import Access, SourceRefused, open_both, open_imap, open_pop
+from tests.servers.memory_imap import MemoryImap
 from tests.servers.script import Talk, serve
 from wire.endpoint import parse_endpoint
 from wire.outcome import Temporary, Unreachable
@@ -73,3 +74,26 @@ async def test_what_a_server_has_said_is_never_asked_again(
             await open_imap(_access("imap", server.port), source=True, timeout=20)
     assert not isinstance(caught.value, Unreachable)
     assert dialogues == 1
+
+
+async def test_both_ends_are_reached_at_once_and_the_sources_login_comes_first() -> None:
+    """A target that cannot be reached is told only after the source said what it thinks of the login."""
+    heard: list[str] = []
+    async with MemoryImap() as old, MemoryImap() as new:
+        source, target = _access("imap", old.port), _access("imap", new.port)
+        ends = await open_both(source, target, timeout=20, rate=0, compress=False, logged_in=heard.append)
+        assert heard == ["source: logged in", "target: logged in"]
+        for client in ends:
+            client.close()
+        old.accepts_login = lambda: b"NO [AUTHENTICATIONFAILED] no"
+        gone = _access("imap", _closed_port())
+        with pytest.raises(SourceRefused):
+            await open_both(source, gone, timeout=20, rate=0, compress=False, logged_in=heard.append)
+        with pytest.raises(SourceRefused):
+            await open_both(source, target, timeout=20, rate=0, compress=False, logged_in=heard.append)
+        assert [line for line in new.log if line.startswith(b"LOGIN")] == [new.log[0]], (
+            "nothing was asked of the target"
+        )
+        old.accepts_login = lambda: b"OK in"
+        with pytest.raises(Unreachable):
+            await open_both(source, gone, timeout=20, rate=0, compress=False, logged_in=heard.append)
