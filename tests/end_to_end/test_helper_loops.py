@@ -16,6 +16,7 @@ from tests.end_to_end.helper_child import (
     smtp_server,
     write_config,
 )
+from tests.servers.relay import relay_to
 from tests.servers.script import Play, Talk, serve
 
 USER = f"u@{DOMAIN}"
@@ -114,7 +115,7 @@ async def test_our_own_question_that_comes_back_is_answered_at_once(tmp_path: Pa
         await talk.silence()
 
     async with communigate() as server, serve(play) as old:
-        relay = await asyncio.start_server(_relay_to(old.port), "127.0.0.2", 0)
+        relay = await asyncio.start_server(relay_to(old.port), "127.0.0.2", 0)
         port = relay.sockets[0].getsockname()[1]
         config = write_config(tmp_path, cli=server.cli.port, smtp=port)
         config.write_text(config.read_text().replace(f'smtp = "127.0.0.1:{port}"', f'smtp = "127.0.0.2:{port}"'))
@@ -129,20 +130,6 @@ async def test_our_own_question_that_comes_back_is_answered_at_once(tmp_path: Pa
             assert await child.reply(3) == YES
             assert await child.ask(b"4 NEW u@d.test (SMTP) [127.0.0.2]") == YES  # nothing is under way any more
         relay.close()
-
-
-def _relay_to(port: int):  # type: ignore[no-untyped-def]  # what asyncio.start_server takes
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(4096):
-                sink.write(data)
-            sink.close()
-
-        await asyncio.gather(pump(reader, back), pump(there, writer))
-
-    return relay
 
 
 async def test_old_server_that_is_communigate_itself(tmp_path: Path) -> None:

@@ -43,11 +43,13 @@ class Proxy:
             asyncio.ensure_future(self._pass(name, source, sink, cut[1] if cut and cut[0] == name else None))
             for name, source, sink in ways
         ]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        server_writer.close()  # what has come this far arrives; then the connection ends
-        writer.close()
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            server_writer.close()  # what has come this far arrives; then the connection ends
+            writer.close()
 
     async def _pass(
         self, name: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None

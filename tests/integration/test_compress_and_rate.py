@@ -18,6 +18,7 @@ from migrator.options import CopyOptions
 from tests.fault.imap_script import serving
 from tests.servers.certificates import Certificates
 from tests.servers.dovecot import Dovecot
+from tests.servers.relay import relay_to
 from wire.endpoint import Endpoint, Security, TlsPolicy
 from wire.imap.client import ImapClient
 from wire.rate import RateLimit
@@ -85,19 +86,10 @@ async def counting(port: int) -> AsyncIterator[tuple[Endpoint, list[int]]]:
     """A proxy before an IMAP server, and the bytes that went there and back."""
     counted = [0, 0]
 
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
+    def count(way: int, data: bytes) -> None:
+        counted[way] += len(data)
 
-        async def pump(one: asyncio.StreamReader, other: asyncio.StreamWriter, way: int) -> None:
-            while data := await one.read(65536):
-                counted[way] += len(data)
-                other.write(data)
-                await other.drain()
-            other.close()
-
-        await asyncio.gather(pump(reader, back, 0), pump(there, writer, 1))
-
-    async with serving(pass_on) as proxy:
+    async with serving(relay_to(port, count)) as proxy:
         yield Endpoint("imap", "127.0.0.1", proxy), counted
 
 
