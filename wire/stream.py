@@ -201,6 +201,7 @@ class Stream:
         self.secure = False
         self._protocol = protocol
         self._transport = transport
+        self._beneath: asyncio.Transport | None = None  # what TLS runs over
         self._closed = False
         self._deflater: Deflater | None = None
 
@@ -211,46 +212,40 @@ class Stream:
         Unreachable when nobody answers in time; SetupTrouble for a certificate or TLS version that is not accepted.
         """
         loop = asyncio.get_running_loop()
-        implicit = endpoint.security is Security.TLS
         protocol = _Protocol()
-        context = _context(endpoint, tls) if implicit else None
+        implicit = endpoint.security is Security.TLS
+        if implicit:
+            _context(endpoint, tls)  # what is wrong with it is said before anybody is asked
         # uvloop has no happy eyeballs; an address needs none, and plain connecting is cheaper
         race = _HAPPY_EYEBALLS if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(endpoint.host) else {}
         try:
             async with asyncio.timeout_at(deadline):
-                transport, _ = await loop.create_connection(
-                    lambda: protocol,
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=context,
-                    server_hostname=endpoint.host if implicit else None,
-                    **race,
-                )
+                transport, _ = await loop.create_connection(lambda: protocol, endpoint.host, endpoint.port, **race)
         except TimeoutError:
             raise Unreachable(f"{endpoint}: no connection in time") from None
-        except ssl.SSLCertVerificationError as error:
-            raise SetupTrouble(f"{endpoint}: certificate not accepted: {error.verify_message}") from None
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            raise Temporary(f"{endpoint}: connection closed by the server while TLS started") from None
-        except ssl.SSLError as error:
-            raise SetupTrouble(f"{endpoint}: TLS failed: {error.reason or error}") from None
         except OSError as error:
             raise Unreachable(f"{endpoint}: cannot connect: {str(error) or type(error).__name__}") from None
-        except ValueError as error:  # UnicodeError among them: a host that IDNA or TLS cannot name
+        except ValueError as error:  # UnicodeError among them: a host that IDNA cannot name
             raise SetupTrouble(f"{endpoint}: not a host name: {error}") from None
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a late small segment costs 40 ms
         stream = cls(endpoint, protocol, transport)
         stream.deadline = deadline
-        stream.secure = implicit
+        if implicit:
+            await stream.start_tls(tls)
         return stream
 
     async def start_tls(self, tls: TlsPolicy) -> None:
         """Upgrade after the server agreed. Bytes that came in the clear behind its agreement end the dialogue."""
         if self._protocol.buffer.clear():
             self.abort()
+            if self.endpoint.security is Security.TLS:
+                raise SetupTrouble(f"{self.endpoint}: the server does not begin with TLS on this port")
             raise SetupTrouble(f"{self.endpoint}: bytes came in the clear behind the answer to STARTTLS")
+        if self._protocol.ended:  # asyncio would wait for a handshake with nobody
+            self.abort()
+            raise Temporary(f"{self.endpoint}: connection closed by the server while TLS started")
         loop = asyncio.get_running_loop()
         try:
             context = _context(self.endpoint, tls)
@@ -258,7 +253,7 @@ class Stream:
                 transport = await loop.start_tls(
                     self._transport, self._protocol, context, server_hostname=self.endpoint.host
                 )
-        except SetupTrouble:
+        except (SetupTrouble, asyncio.CancelledError):
             self.abort()
             raise
         except TimeoutError:
@@ -281,7 +276,7 @@ class Stream:
         if transport is None:
             self.abort()
             raise Temporary(f"{self.endpoint}: connection lost while TLS started")
-        self._transport = transport
+        self._transport, self._beneath = transport, self._transport
         self._protocol.transport = transport
         self.secure = True
 
@@ -395,9 +390,12 @@ class Stream:
         return Temporary(f"{self.endpoint}: connection closed by the server" + (f": {error}" if error else ""))
 
     def close(self) -> None:
-        """Close after what is queued was sent; never waits."""
+        """Close after what is queued was sent; never waits, not for the peer's end of TLS either (RFC 8446 6.1)."""
         self._closed = True
-        self._transport.close()
+        if not self._transport.is_closing():  # asyncio's TLS breaks when it is closed twice
+            self._transport.close()
+        if self._beneath is not None and not self._transport.get_write_buffer_size():
+            self._beneath.close()
 
     def abort(self) -> None:
         """Drop the connection at once; nothing more is sent (a half-sent literal stays half-sent, never padded)."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import pytest
+import uvloop
 
 from tests.fault.imap_script import serving
 from tests.servers.certificates import Certificates
@@ -196,6 +200,66 @@ async def test_tls_versions(certificates: Certificates, version: str) -> None:
         if version == "TLSv1":  # the server may hang up instead of saying why
             with pytest.raises((SetupTrouble, Temporary)):
                 await Stream.open(endpoint, TlsPolicy(ca_file=ca_file), deadline=at(20))
+
+
+def taciturn(listening: socket.socket, context: ssl.SSLContext, end: threading.Event) -> None:
+    """Serve one client: greet it under TLS, and then neither answer nor close before `end`."""
+    with listening.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as secured:
+        secured.sendall(b"hello\r\n")
+        end.wait(30)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_closing_tls_waits_for_nobody(certificates: Certificates, run: Callable[..., None]) -> None:
+    """The socket is closed within a few turns of the loop, while the server still holds its end open."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.good.chain, certificates.good.key)
+    policy = TlsPolicy(ca_file=str(certificates.ca_file))
+
+    async def close(port: int) -> None:
+        stream = await Stream.open(Endpoint("imap", "127.0.0.1", port, Security.TLS), policy, deadline=at(20))
+        assert await stream.read_line() == b"hello"
+        mine = [number for number in os.listdir("/proc/self/fd") if peer_of(int(number)) == ("127.0.0.1", port)]
+        assert len(mine) == 1
+        stream.close()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert peer_of(int(mine[0])) != ("127.0.0.1", port)
+
+    end = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(taciturn, listening, context, end)
+        try:
+            run(close(listening.getsockname()[1]))
+        finally:
+            end.set()
+        serving.result()
+
+
+def peer_of(descriptor: int) -> object:
+    """Who is at the other end of a descriptor; None where it is no connected socket."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as sock:
+        return sock.getpeername()
+    return None
+
+
+async def test_a_server_that_hangs_up_before_tls(certificates: Certificates) -> None:
+    """That is no word about certificates, and is known at once."""
+
+    async def handle(_reader: Reader, _writer: Writer) -> None:
+        return
+
+    async with serving(handle) as port:
+        with pytest.raises(Temporary):
+            await Stream.open(Endpoint("imap", "127.0.0.1", port, Security.TLS), TlsPolicy(), deadline=at(20))
+
+
+async def test_a_server_without_tls_on_its_tls_port() -> None:
+    """It greets in the clear."""
+    async with streamed(b"* OK hello\r\n") as stream:
+        endpoint = Endpoint("imap", "127.0.0.1", stream.endpoint.port, Security.TLS)
+        with pytest.raises(SetupTrouble, match="TLS"):
+            await Stream.open(endpoint, TlsPolicy(), deadline=at(20))
 
 
 @pytest.mark.parametrize("first", [0.05, 60.0])
