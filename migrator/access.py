@@ -119,10 +119,12 @@ async def log_in_imap(
         raise
 
 
-async def open_imap(access: Access, *, source: bool, timeout: float) -> ImapClient:
+async def open_imap(
+    access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
+) -> ImapClient:
     """Connect and log in. Raises what the two steps do."""
     client = await connect_imap(access, timeout=timeout)
-    await log_in_imap(client, access, source=source, timeout=timeout)
+    await log_in_imap(client, access, source=source, timeout=timeout, rate=rate, compress=compress)
     return client
 
 
@@ -135,22 +137,23 @@ async def open_both(
     compress: bool,
     logged_in: Callable[[str], None],
 ) -> tuple[ImapClient, ImapClient]:
-    """Both connections at once, then the logins, the source's first: without it there is nothing to do at the target.
+    """Connections and logins at both ends, each without waiting for the other's.
 
     What is wrong with the source is raised before what is wrong with the target. `logged_in` hears of each login.
     """
-    connecting = [asyncio.ensure_future(connect_imap(access, timeout=timeout)) for access in (source, target)]
+    opening = [
+        asyncio.ensure_future(open_imap(source, source=True, timeout=timeout, rate=rate, compress=compress)),
+        asyncio.ensure_future(open_imap(target, source=False, timeout=timeout, compress=compress)),
+    ]
     try:
-        old = await connecting[0]
-        await log_in_imap(old, source, source=True, timeout=timeout, rate=rate, compress=compress)
+        old = await opening[0]
         logged_in("source: logged in")
-        new = await connecting[1]
-        await log_in_imap(new, target, source=False, timeout=timeout, compress=compress)
+        new = await opening[1]
         logged_in("target: logged in")
     except BaseException:
-        for task in connecting:
+        for task in opening:
             task.cancel()
-        for client in await asyncio.gather(*connecting, return_exceptions=True):
+        for client in await asyncio.gather(*opening, return_exceptions=True):
             if isinstance(client, ImapClient):
                 client.close()
         raise

@@ -49,14 +49,16 @@ class MailboxCopy:
         self._report = report
         self._others = others  # target uids that came from other source mailboxes into this one
         self._target_name = pair.target
+        self._seen: dict[int, Summary] | None = None  # messages with uids up to _STRETCH, from when it was opened
 
     async def run(self) -> Ended:
         """Copy what is missing. Mailbox trouble is raised as MailboxUnavailable, MailboxHeld or Temporary."""
         session, report = self._session, self._report
         session.touch()
-        (opened, uids), selected = await both_to_the_end(self._open_source(), self._open_target())
+        known = await session.marks.load(self._pair.source)
+        (opened, uids), selected = await both_to_the_end(self._open_source(look=known is None), self._open_target())
         floor = selected.uidnext or max(await session.target.uid_search(b"ALL"), default=0) + 1
-        marks = await self._find_marks(opened, selected, uids)
+        marks = await self._find_marks(known, opened, selected, uids)
         report.already = sum(1 for uid in uids if uid in marks.runs)
         report.left = len(uids) - report.already
         present = set(uids)
@@ -84,9 +86,12 @@ class MailboxCopy:
 
     # Opening ---------------------------------------------------------------------------------------------------
 
-    async def _open_source(self) -> tuple[Selected, list[int]]:
+    async def _open_source(self, *, look: bool) -> tuple[Selected, list[int]]:
+        """Open it and list its messages; with `look`, for who will want most of them, see the first ones as well."""
         session = self._session
-        opened, uids = await session.source.open_with_uids(self._pair.source, writing=self._may_select())
+        opened, uids, self._seen = await session.source.open_with_summaries(
+            self._pair.source, _STRETCH if look else 0, writing=self._may_select()
+        )
         session.around.checkpoint("source: opened a mailbox")
         await settle_fetch_item(session, uids)
         self._report.messages = self._report.left = len(uids)
@@ -143,10 +148,11 @@ class MailboxCopy:
             await target.create(name)
         self._session.around.checkpoint("target: after CREATE")
 
-    async def _find_marks(self, opened: Selected, selected: Selected, uids: list[int]) -> MailboxMarks:
+    async def _find_marks(
+        self, marks: MailboxMarks | None, opened: Selected, selected: Selected, uids: list[int]
+    ) -> MailboxMarks:
         """The marks that hold for these two mailboxes as they are now."""
         session = self._session
-        marks = await session.marks.load(self._pair.source)
         if marks is None or (marks.empty and marks.target_uidvalidity != selected.uidvalidity):
             await self._refuse_same(opened, selected, uids)
             return await self._begin_marks(opened, selected)
@@ -202,7 +208,7 @@ class MailboxCopy:
         try:
             for start in range(0, len(todo), _STRETCH):
                 session.around.check_window(session.options.window)
-                summaries = await summaries_of(session.source, todo[start : start + _STRETCH])
+                summaries = await self._look_at(todo[start : start + _STRETCH])
                 wanted = self._wanted(todo[start : start + _STRETCH], summaries)
                 await delivery.deliver(wanted, summaries, await self._replaced_dates(wanted, summaries))
             await delivery.finish()
@@ -211,6 +217,14 @@ class MailboxCopy:
             raise
         finally:
             self._note_rewritten(delivery)
+
+    async def _look_at(self, stretch: Sequence[int]) -> dict[int, Summary]:
+        """Flags, date and size by uid, as far as possible from when the mailbox was opened."""
+        seen, self._seen = self._seen, None
+        if not seen:
+            return await summaries_of(self._session.source, stretch)
+        beyond = [uid for uid in stretch if uid > _STRETCH]
+        return seen | (await summaries_of(self._session.source, beyond) if beyond else {})
 
     def _forget_arrived(self, marks: MailboxMarks, before: set[int]) -> None:
         """What an earlier run has kept as a file needs none any more, if it has arrived now."""

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from migrator.access import Access
-from migrator.account_plan import ends_of, list_mailboxes, plan_account
+from migrator.account_plan import ends_of, plan_account, subscriptions_of
 from migrator.acls import copy_acl, owners_of
 from migrator.crew import Crew
 from migrator.identity import identify
@@ -232,12 +232,12 @@ class _Run:
         }
         session.touch()
         at_source, at_target = await side_by_side(
-            list_mailboxes(session.source, session.source_access.prefix, subscribed=True),
-            list_mailboxes(session.target, session.target_access.prefix, subscribed=True),
+            subscriptions_of(session.source, session.source_access.prefix, session.source_subscribed),
+            subscriptions_of(session.target, session.target_access.prefix, session.target_subscribed),
         )
-        there = {entry.name for entry in at_target}
-        for entry in at_source:
-            name = counterpart(entry.name, copied)
+        there = set(at_target)
+        for old in at_source:
+            name = counterpart(old, copied)
             if name is None:
                 continue
             name = session.renamed.get(name, name)
@@ -246,7 +246,7 @@ class _Run:
             try:
                 await session.target.subscribe(name)
             except Permanent as refusal:
-                self.report.notes.append(f"{show(entry.name)} could not be subscribed: {refusal.text}")
+                self.report.notes.append(f"{show(old)} could not be subscribed: {refusal.text}")
             else:
                 self.report.subscribed += 1
             self._around.checkpoint("target: subscribed")

@@ -93,6 +93,8 @@ class Session:
     passed: frozenset[bytes] = frozenset()  # source mailboxes in which there is nothing to do
     source_naming: Naming = field(default_factory=Naming)
     target_naming: Naming = field(default_factory=Naming)
+    source_subscribed: list[bytes] | None = None  # names, when the plan was made; None where that was not told
+    target_subscribed: list[bytes] | None = None
     fetch_item_known: bool = False  # that of the options is one which this source understands
 
     @classmethod

@@ -6,6 +6,7 @@ import pytest
 
 from tests.fault.imap_script import Step, logged_in
 from wire.imap.encoder import Text, Unsendable
+from wire.imap.listing import Survey
 from wire.imap.results import Listed, Namespaces, Selected, Summary
 from wire.outcome import MailboxUnavailable, Permanent, ProtocolTrouble, SetupTrouble, Temporary
 
@@ -307,6 +308,56 @@ async def test_two_commands_in_a_row() -> None:
             opened, uids = await client.open_with_uids(b"INBOX")
             assert (opened.exists, opened.uidvalidity, opened.read_only, uids) == (3, 7, True, [4, 6, 9])
             assert client.stream.usable
+
+
+async def test_open_and_see_the_first_messages_in_one_round_trip() -> None:
+    """What is known of them comes behind the list of all; where it is not to be had, the rest still counts."""
+    found = b"* 2 EXISTS\r\n* OK [UIDVALIDITY 7] valid\r\nTAG@1 OK done\r\n* SEARCH 4 60000\r\nTAG@2 OK\r\n"
+    seen = b'* 1 FETCH (UID 4 FLAGS (\\Seen) INTERNALDATE "01-Jan-2004 10:00:00 +0000" RFC822.SIZE 12)\r\n'
+    for said, expected in (
+        (seen + b"TAG@3 OK\r\n", {4: (frozenset({b"\\Seen"}), b"01-Jan-2004 10:00:00 +0000", 12)}),
+        (b"* 1 FETCH (FLAGS (\\Seen))\r\nTAG@3 OK\r\n", {}),
+        (seen + b"TAG@3 NO some messages are damaged\r\n", None),
+        (b"TAG@3 BAD no such messages\r\n", None),
+    ):
+        steps = [
+            Step(b'SELECT "INBOX"'),
+            Step(b"UID SEARCH ALL"),
+            Step(b"UID FETCH 1:1000 (UID FLAGS INTERNALDATE RFC822.SIZE)", found + said),
+        ]
+        async with logged_in(PLAIN, *steps) as (client, _):
+            opened, uids, seen_first = await client.open_with_summaries(b"INBOX", 1000, writing=True)
+            assert (opened.exists, uids) == (2, [4, 60000])
+            known = seen_first and {
+                uid: (frozenset(one.flags), one.internal_date, one.size) for uid, one in seen_first.items()
+            }
+            assert known == expected
+            assert client.stream.usable
+
+
+async def test_survey() -> None:
+    """The list, the subscribed ones and the namespaces in one write; a refused question leaves the others' answers."""
+    listed = b'* LIST () "." a\r\n* LSUB () "." b\r\n'
+    space = b'* NAMESPACE (("" ".")) NIL NIL\r\n'
+    names = [Listed(b"a", b".", frozenset())], [Listed(b"b", b".", frozenset())]
+    for said, namespaces, subscribed in (
+        (listed + space + b"TAG@1 OK\r\nTAG@2 OK\r\nTAG@3 OK\r\n", Namespaces(((b"", b"."),), (), ()), names[1]),
+        (listed + b"TAG@1 OK\r\nTAG@2 NO not here\r\nTAG@3 BAD what\r\n", None, None),
+    ):
+        steps = [Step(b'LIST "p" "*" RETURN (SPECIAL-USE)\r\n'), Step(b'LSUB "p" "*"'), Step(b"NAMESPACE", said)]
+        async with logged_in(FULL, *steps) as (client, _):
+            assert await client.survey(reference=b"p", subscribed=True) == Survey(names[0], namespaces, subscribed)
+    steps = [Step(b'LIST "" "*"', b'* LIST () "." a\r\nTAG OK\r\n')]
+    async with logged_in(PLAIN, *steps) as (client, _):  # no NAMESPACE, and nobody asks for subscriptions
+        assert await client.survey() == Survey(names[0], None, None)
+    steps = [
+        Step(b'LIST "" "*" RETURN (SPECIAL-USE)\r\n'),
+        Step(b"NAMESPACE", b"TAG@1 BAD what\r\nTAG@2 NO no\r\n"),
+        Step(b'LIST "" "*" RETURN (SPECIAL-USE)\r\n', b"TAG BAD what\r\n"),
+        Step(b'LIST "" "*"\r\n', b'* LIST () "." a\r\nTAG OK\r\n'),
+    ]
+    async with logged_in(FULL, *steps) as (client, _):  # announced by a proxy
+        assert await client.survey() == Survey(names[0], None, None)
 
 
 async def test_what_is_wrong_with_the_first_of_two_is_said_as_if_it_came_alone() -> None:

@@ -17,16 +17,15 @@ from wire.imap.classify import classify_failure, classify_login, classify_mailbo
 from wire.imap.dialogue import Completed, Dialogue
 from wire.imap.encoder import Arg, Text, Unsendable, quote, render_flags, render_uid_sets
 from wire.imap.flag_fetch import fetch_flags
-from wire.imap.outlines import fetch_headers, fetch_outlines, fetch_summaries
-from wire.imap.parser import Status, Untagged
+from wire.imap.listing import Survey, ask_list, ask_namespaces, ask_survey
+from wire.imap.outlines import SUMMARY, fetch_headers, fetch_outlines, fetch_summaries, take_summary
+from wire.imap.parser import Status
 from wire.imap.results import (
     Appended,
     Listed,
     Namespaces,
     Selected,
     Summary,
-    read_listed,
-    read_namespaces,
     read_search,
     read_selected,
     read_status,
@@ -256,38 +255,17 @@ class ImapClient:
 
     async def namespaces(self) -> Namespaces | None:
         """NAMESPACE (RFC 2342); None where it is not offered or refused."""
-        if "NAMESPACE" not in self.capabilities:
-            return None
-        reply = await self._dialogue.run(b"NAMESPACE")
-        found = [response for response in reply.untagged if response.name == b"NAMESPACE"]
-        return read_namespaces(found[-1]) if reply.status == b"OK" and found else None
+        return await ask_namespaces(self._dialogue)
 
     async def list_mailboxes(
         self, pattern: bytes = b"*", *, reference: bytes = b"", subscribed: bool = False
     ) -> list[Listed]:
         """All mailboxes that match, or the subscribed ones; each name once, as on the wire."""
-        name, args = b"LIST", [Text(reference), Text(pattern)]
-        returns: list[Arg] = []
-        if subscribed:
-            name = b"LSUB"
-        elif {"LIST-EXTENDED", "SPECIAL-USE"} <= self.capabilities:
-            returns.append(b"RETURN (SPECIAL-USE)")  # RFC 6154 3: else \All and the like may stay unsaid
-        found: dict[bytes, Listed] = {}
+        return await ask_list(self._dialogue, pattern, reference, subscribed=subscribed)
 
-        def take(response: Untagged) -> bool:
-            if response.name != name:
-                return False
-            listed = read_listed(response)
-            if listed is not None:
-                found.setdefault(listed.name, listed)
-            return True
-
-        reply = await self._dialogue.run(name, (*args, *returns), take=take)
-        if reply.status == b"BAD" and returns:  # announced and not understood: seen behind proxies
-            reply = await self._dialogue.run(name, args, take=take)
-        if reply.status != b"OK":
-            raise classify_failure(reply.status, reply.code, reply.text, what=name.decode())
-        return list(found.values())
+    async def survey(self, pattern: bytes = b"*", *, reference: bytes = b"", subscribed: bool = False) -> Survey:
+        """What `list_mailboxes` and `namespaces` give, in one round trip, with the subscribed ones if wanted."""
+        return await ask_survey(self._dialogue, pattern, reference, subscribed=subscribed)
 
     async def status(
         self, mailbox: bytes, items: Sequence[str] = ("MESSAGES", "UIDNEXT", "UIDVALIDITY")
@@ -327,13 +305,30 @@ class ImapClient:
 
     async def open_with_uids(self, mailbox: bytes, *, writing: bool = False) -> tuple[Selected, list[int]]:
         """SELECT, or EXAMINE, and the UIDs of all messages, in one round trip."""
+        opened, uids, _ = await self.open_with_summaries(mailbox, 0, writing=writing)
+        return opened, uids
+
+    async def open_with_summaries(
+        self, mailbox: bytes, highest: int, *, writing: bool = False
+    ) -> tuple[Selected, list[int], dict[int, Summary] | None]:
+        """The same, and in the same round trip the summaries of the messages with UIDs up to `highest`, by UID.
+
+        None in place of summaries where they were not to be had: `fetch_summaries` then says why.
+        """
         name = b"SELECT" if writing else b"EXAMINE"
-        search = (b"UID SEARCH", (self._criteria(b"ALL"),))
-        opened, found = await self._dialogue.run_in_a_row((name, (Text(mailbox),)), search)
+        commands: list[tuple[bytes, Sequence[Arg]]]
+        commands = [(name, (Text(mailbox),)), (b"UID SEARCH", (self._criteria(b"ALL"),))]
+        summaries: dict[int, Summary] = {}
+        if highest:
+            commands.append((b"UID FETCH", (b"1:%d" % highest, SUMMARY)))
+        opened, found, *told = await self._dialogue.run_in_a_row(
+            *commands, take=lambda response: response.name == b"FETCH" and take_summary(response, summaries)
+        )
         if opened.status != b"OK" or found.status != b"OK":  # the long way says what is wrong, and with which
-            return await self._open(name, mailbox), await self.uid_search()
+            return await self._open(name, mailbox), await self.uid_search(), None
         with self._dialogue.closing():
-            return read_selected(opened, examined=not writing), read_search(found.untagged)
+            selected, uids = read_selected(opened, examined=not writing), read_search(found.untagged)
+        return selected, uids, summaries if [reply.status for reply in told] == [b"OK"] else None
 
     async def create_and_select(self, mailbox: bytes) -> Selected | None:
         """CREATE and SELECT in one round trip; None where either was refused: then each must be tried by itself."""

@@ -236,39 +236,42 @@ class Dialogue:
         raise self.broken("the server took a literal for commands")
 
     async def run_in_a_row(
-        self, first: tuple[bytes, Sequence[Arg]], second: tuple[bytes, Sequence[Arg]]
-    ) -> tuple[Completed, Completed]:
-        """Two commands (name, arguments) in one round trip, for a server that works on them in their order.
+        self, *commands: tuple[bytes, Sequence[Arg]], take: Callable[[Untagged], bool] | None = None
+    ) -> list[Completed]:
+        """Commands (name, arguments) in one round trip, for a server that works on them in their order.
 
-        One after the other where a literal must be asked for. The second is sent whatever comes of the first. Both
-        replies hold everything untagged that came: Dovecot may put the first tagged reply off behind the second.
+        One after the other where a literal must be asked for. Each is sent whatever comes of those before. Every
+        reply holds everything untagged that came, but for what `take` accepts: Dovecot may put the first tagged reply
+        off behind the second.
         """
         self.renew()
         if self.stream.buffered:
             await self.settle()
-        commands = [(tag := self.next_tag(), self.encode(tag, name, args)) for name, args in (first, second)]
-        if any(len(chunks) > 1 for _, chunks in commands):
-            return await self.run(*first), await self.run(*second)
-        await self.stream.write(b"".join(chunks[0] for _, chunks in commands))
+        sent = [(tag := self.next_tag(), self.encode(tag, name, args)) for name, args in commands]
+        if any(len(chunks) > 1 for _, chunks in sent):
+            return [await self.run(name, args, take=take) for name, args in commands]
+        await self.stream.write(b"".join(chunks[0] for _, chunks in sent))
         replies: dict[bytes, Completed] = {}
         untagged: list[Untagged] = []
         notices: list[Status] = []
         kept = 0
-        while len(replies) < len(commands):
+        while len(replies) < len(sent):
             response = await self.read()
             if isinstance(response, Untagged):
+                with self.closing():
+                    if take is not None and take(response):
+                        continue
                 untagged.append(response)
             elif not isinstance(response, Status):
                 raise self.broken("the server asks for more where nothing more is due")
             elif response.tag:
-                due = next((tag for tag, _ in commands if tag == response.tag and tag not in replies), b"")
+                due = next((tag for tag, _ in sent if tag == response.tag and tag not in replies), b"")
                 replies[due] = self.complete(due, response)
             else:
                 self.refuse_bye(response)
                 notices.append(response)
             kept = self._keep(kept)
-        first_reply, second_reply = (replace(replies[tag], untagged=untagged, notices=notices) for tag, _ in commands)
-        return first_reply, second_reply
+        return [replace(replies[tag], untagged=untagged, notices=notices) for tag, _ in sent]
 
     async def run(
         self, name: bytes, args: Sequence[Arg] = (), *, take: Callable[[Untagged], bool] | None = None

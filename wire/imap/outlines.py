@@ -15,7 +15,7 @@ from wire.imap.header_fields import select_fields
 from wire.imap.parser import Untagged
 from wire.imap.results import Summary, read_fetch, read_number, read_summary
 
-_SUMMARY: Final = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
+SUMMARY: Final = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
 _WHOLE_HEADER: Final = b"(UID RFC822.HEADER)"
 
 
@@ -24,9 +24,9 @@ async def fetch_summaries(dialogue: Dialogue, uids: bytes) -> list[Summary]:
     found: dict[int, Summary] = {}
 
     def take(response: Untagged) -> bool:
-        return response.name == b"FETCH" and _take_summary(response, found)
+        return response.name == b"FETCH" and take_summary(response, found)
 
-    reply = await dialogue.run(b"UID FETCH", (uids, _SUMMARY), take=take)
+    reply = await dialogue.run(b"UID FETCH", (uids, SUMMARY), take=take)
     _check(reply)
     return [found[uid] for uid in sorted(found)]
 
@@ -56,7 +56,7 @@ async def fetch_outlines(
         return {}, []
     numbers = render_uid_set(uids)
     headers, summaries = await dialogue.run_in_a_row(
-        (b"UID FETCH", (numbers, _fields_item(fields))), (b"UID FETCH", (numbers, _SUMMARY))
+        (b"UID FETCH", (numbers, _fields_item(fields))), (b"UID FETCH", (numbers, SUMMARY))
     )
     if headers.status != b"OK" or summaries.status != b"OK":  # the long way knows what else to ask, and what is wrong
         return await fetch_headers(dialogue, uids, fields), await fetch_summaries(dialogue, numbers)
@@ -66,7 +66,7 @@ async def fetch_outlines(
         for response in headers.untagged:  # both replies hold all
             if response.name == b"FETCH":
                 _take_header(response, fields, texts)
-                _take_summary(response, found)
+                take_summary(response, found)
     return texts, [found[uid] for uid in sorted(found)]
 
 
@@ -74,7 +74,7 @@ def _fields_item(fields: Sequence[str]) -> bytes:
     return b"(UID BODY.PEEK[HEADER.FIELDS (%b)])" % b" ".join(quote(field.encode("ascii")) for field in fields)
 
 
-def _take_summary(response: Untagged, found: dict[int, Summary]) -> bool:
+def take_summary(response: Untagged, found: dict[int, Summary]) -> bool:
     summary = read_summary(read_fetch(response))
     if summary is not None:
         found[summary.uid] = summary
