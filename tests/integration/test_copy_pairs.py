@@ -21,7 +21,7 @@ from migrator.ledger.store import Store
 from migrator.mover import copy_account
 from migrator.options import CopyOptions
 from migrator.report import Report
-from tests.servers.corpus import generated, mixed, spread_date, unsendable
+from tests.servers.corpus import mixed, read_corpus, spread_date, unsendable
 from tests.servers.place import SOURCES, TARGETS, Place, source_place, target_place
 from tests.servers.raw_imap import RawImap, Stored, internal_date, quoted
 from wire.imap.names import encode_mailbox
@@ -64,7 +64,7 @@ class Source:
     def fill(self) -> None:
         """The odd messages into INBOX, and two plain ones into each mailbox that this server can have."""
         with self.place.open(USER) as raw:
-            odd = [message.content for message in [*generated(), *unsendable()]]
+            odd = [message.content for message in [*read_corpus(), *unsendable()]]
             self._store(raw, b"INBOX", odd)
             plain = [message.content for message in mixed(2 * len(KEPT_NAMES + ODD_NAMES), 5)]
             for number, levels in enumerate(KEPT_NAMES + ODD_NAMES):

@@ -1,7 +1,6 @@
 """Odd messages: the same ones in every run, and real ones where a collection is at hand.
 
-A collection is a directory of `.eml` files, named by EXTAUTH_CORPUS or found beside the checkout at
-`../shared/corpus`. Tests must hold on the generated messages alone.
+A collection is a directory of `.eml` files, named by EXTAUTH_CORPUS. Tests must hold on the generated messages alone.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-_BESIDE_CHECKOUT = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +142,8 @@ def _nested(depth: int) -> bytes:
 
 
 def _real() -> Iterator[Message]:
-    directory = Path(os.environ.get("EXTAUTH_CORPUS", _BESIDE_CHECKOUT))
-    for path in sorted(directory.glob("*.eml")):
+    directory = os.environ.get("EXTAUTH_CORPUS")
+    for path in sorted(Path(directory).glob("*.eml")) if directory else ():
         content = path.read_bytes()
         if b"\0" in content or not content:
             continue  # NUL cannot travel by IMAP or POP; an empty message cannot be appended
