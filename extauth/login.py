@@ -14,6 +14,7 @@ from extauth.flight import Flight
 from extauth.guard import UnderWay
 from extauth.notices import Notices
 from extauth.protocol import Ok, Refuse, Reply, Retry
+from extauth.trust import Trust
 from extauth.verify import Verifier
 from migrator.adopt import AccountLocks, Adopter, AdoptionOutcome, AdoptionResult
 from migrator.ledger.logins import Logins
@@ -40,6 +41,7 @@ class Login:
         cli: Cli,
         logins: Logins,
         verifier: Verifier,
+        trust: Trust,
         under_way: UnderWay,
     ) -> None:
         communigate = settings.communigate
@@ -48,6 +50,7 @@ class Login:
         self._log: Any = notices.log
         self._logins = logins
         self._verifier = verifier
+        self._trust = trust
         self._under_way = under_way
         self._locks = AccountLocks(settings.state.directory / "adoption.lock")
         self._adopter = Adopter(
@@ -74,6 +77,8 @@ class Login:
         deadline: float,
     ) -> Reply:
         """The whole of a VRFY. Sets `flight.early` as soon as the answer cannot become another."""
+        if off := self._trust.switched_off(domain, address):
+            return Retry(off.reason)
         with self._under_way.asking(address):
             answer = await self._verifier.check_password(
                 domain, address, password, client=client, turn_by=turn_by, deadline=deadline
@@ -82,6 +87,8 @@ class Login:
             return Refuse(answer.reason)
         if answer.verdict is not Verdict.YES:
             return self._later(domain, answer)
+        if doubt := await self._trust.doubt(domain, address, deadline):
+            return Retry(doubt.reason)
         if self._notices.troubled:
             self._notices.over(f"server {domain.verify_endpoint}", f"{domain.verify_endpoint} answers again")
         rights = await self._rights_of(address, turn_by)
@@ -96,6 +103,7 @@ class Login:
     async def finish(self, timeout: float) -> None:
         """Wait for the notes in the ledger that nobody waits for; then let go of the locks."""
         self._ending = True
+        await self._trust.finish()
         if self._notes is not None:
             await asyncio.wait({self._notes}, timeout=timeout)
         self._locks.close()

@@ -23,7 +23,9 @@ from extauth.names import Account, Carrier, Illegal, Named, qualify, read_name
 from extauth.notices import Notices
 from extauth.probe import Prober
 from extauth.protocol import New, Ok, Refuse, Reply, Retry, Routed, Verify
+from extauth.trust import Trust
 from extauth.verify import Verifier
+from migrator.ledger.habits import Habits
 from migrator.ledger.logins import Logins
 from migrator.ledger.store import Store
 from migrator.settings import DomainSettings, Settings
@@ -66,12 +68,14 @@ class Service:
         self._arrival = Arrival(
             settings, notices, cli=cli, logins=logins, prober=self._prober, under_way=self._under_way
         )
+        verifier = Verifier(own, self._under_way)
         self._login = Login(
             settings,
             notices,
             cli=cli,
             logins=logins,
-            verifier=Verifier(own, self._under_way),
+            verifier=verifier,
+            trust=Trust(notices, verifier, Habits(self._store)),
             under_way=self._under_way,
         )
         self._arrivals: Flights[Reply] = Flights(self._unheard)

@@ -12,7 +12,7 @@ from typing import Final
 
 from wire.outcome import SetupTrouble
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 _ACCOUNTS: Final = (
     # One row for every account that the helper has made or verified.
@@ -125,6 +125,35 @@ _UPGRADES: Final = {
     3: (
         # Where at the target a message fetched by POP is, in the form of the wire; empty: in INBOX.
         "ALTER TABLE marked_uidls ADD COLUMN mailbox BLOB NOT NULL DEFAULT x''",
+    ),
+    4: (
+        # What old servers said of addresses, to be believed for a while (verify(8) of Postfix).
+        """
+        CREATE TABLE probes (
+            address TEXT NOT NULL,                  -- as the old server knows it
+            server  TEXT NOT NULL,                  -- the endpoint
+            known   INTEGER NOT NULL,               -- 1: accepted, 0: refused in so many words
+            reason  TEXT NOT NULL,
+            at      REAL NOT NULL,
+            PRIMARY KEY (address, server)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX probes_by_age ON probes (at)",
+        # How old servers treat names that nobody has: recipients ('rcpt') and logins ('login').
+        """
+        CREATE TABLE habits (
+            kind    TEXT NOT NULL,
+            server  TEXT NOT NULL,                  -- the endpoint
+            domain  TEXT NOT NULL,                  -- '' where the server is not told the domain
+            accepts INTEGER NOT NULL,               -- 1: it accepts them
+            since   REAL NOT NULL,                  -- when it was first seen to do what it does now
+            at      REAL NOT NULL,                  -- when it was last seen to
+            was     INTEGER,                        -- what it did before; NULL where it was never seen to do otherwise
+            PRIMARY KEY (kind, server, domain)
+        ) WITHOUT ROWID
+        """,
+        # 1: made on the word of an old server that accepts every address.
+        "ALTER TABLE accounts ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0",
     ),
 }
 

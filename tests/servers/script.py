@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from wire.endpoint import Endpoint
 
+_STRANGER = re.compile(rb"(?P<tag>\S+ )?(?P<verb>LOGIN|USER|RCPT TO:) ?[\"<]?nobody[.0-9a-z]{14}", re.IGNORECASE)
+
+
+class Stranger(ConnectionError):
+    """A login of nobody was refused: the connection was none of the test's."""
+
 
 class Talk:
-    """The server's side of one connection."""
+    """The server's side of one connection. `knows` is whether it refuses names that nobody has before the play does."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lines: list[bytes]) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lines: list[bytes], *, knows: bool = False
+    ) -> None:
         self._reader = reader
         self.writer = writer
         self._lines = lines
+        self._knows = knows
 
     async def line(self) -> bytes:
         """The client's next line without its line end; b"" and ConnectionError when it has hung up."""
-        line = await self._reader.readline()
-        if not line.endswith(b"\n"):
-            raise ConnectionError("the client hung up")
-        line = line.removesuffix(b"\n").removesuffix(b"\r")
-        self._lines.append(line)
-        return line
+        while True:
+            line = await self._reader.readline()
+            if not line.endswith(b"\n"):
+                raise ConnectionError("the client hung up")
+            line = line.removesuffix(b"\n").removesuffix(b"\r")
+            if not self._knows or not (stranger := _STRANGER.match(line)):
+                self._lines.append(line)
+                return line
+            await self._refuse(stranger)
+
+    async def _refuse(self, stranger: re.Match[bytes]) -> None:
+        verb = stranger["verb"].upper()
+        if verb == b"RCPT TO:":
+            await self.send(b"550 5.1.1 no such user\r\n")
+            return
+        await self.send(b"-ERR no such user\r\n" if verb == b"USER" else stranger["tag"] + b"NO no such user\r\n")
+        raise Stranger
 
     async def send(self, data: bytes) -> None:
         """Say `data` at once."""
@@ -72,8 +93,13 @@ class ScriptServer:
 
 
 @asynccontextmanager
-async def serve(play: Play, *, context: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[ScriptServer]:
-    """Play `play` on each connection, over TLS with `context`; a connection is closed when its play is over."""
+async def serve(
+    play: Play, *, context: ssl.SSLContext | None = None, port: int = 0, refuses_strangers: bool = True
+) -> AsyncIterator[ScriptServer]:
+    """Play `play` on each connection, over TLS with `context`; a connection is closed when its play is over.
+
+    Names that nobody has, by which the helper tries what a yes is worth, are refused and not shown to the play.
+    """
     state = ScriptServer()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -86,7 +112,9 @@ async def serve(play: Play, *, context: ssl.SSLContext | None = None, port: int 
         state.open += 1
         state.most = max(state.most, state.open)
         try:
-            await play(Talk(reader, writer, lines))
+            await play(Talk(reader, writer, lines, knows=refuses_strangers))
+        except Stranger:
+            state.talks[:] = [talk for talk in state.talks if talk is not lines]
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
