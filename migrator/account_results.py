@@ -6,8 +6,6 @@ so that whoever reads it, or a crash, meets a complete one.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +16,7 @@ from typing import Any, Final
 from migrator.account_list import Row
 from migrator.preview import Preview
 from migrator.report import Report
+from migrator.whole_file import write_whole
 
 DONE: Final = "done"
 _FIELDS: Final = (
@@ -108,17 +107,7 @@ class ResultsFile:
     def write(self) -> None:
         """The file as it is now, in one piece, for its owner alone."""
         self._written_at = self._clock()
-        descriptor, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)  # 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(b"\n".join((_header(), *self._lines.values(), *self._bad, b"")))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self._path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        write_whole(self._path, b"\n".join((_header(), *self._lines.values(), *self._bad, b"")))
         self._stale = False
 
     def close(self) -> None:

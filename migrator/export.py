@@ -6,7 +6,6 @@ they came as. A row that holds a tab or a line end cannot be written in this for
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import re
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from migrator.ledger.exports import ExportRow, Exports
 from migrator.seal import Opener
+from migrator.whole_file import write_whole
 from wire.outcome import SetupTrouble
 
 _HEADER: Final = b"Name\tPassword\tNewName\n"
@@ -123,24 +123,8 @@ def _in_directory(directory: Path, source: str) -> Path:
 
 
 def _write_file(path: Path, text: bytes) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(file, "wb") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                new.unlink()
-            raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_whole(path, text)
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror}") from None
 
