@@ -15,6 +15,7 @@ import click
 
 from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
 from migrator.model import Job, Outlook, Phase
+from migrator.shadow_command import shadow_switch
 from wire.outcome import SetupTrouble, Temporary, Trouble
 
 if TYPE_CHECKING:
@@ -280,6 +281,9 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def _fail(code: int, text: str) -> NoReturn:
     click.echo(f"migrator: {text}", err=True)
     sys.exit(code)
+
+
+cli.add_command(shadow_switch)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
