@@ -18,7 +18,25 @@ from cli_client.protocol import Argument, Command, Reply, Word, render_command
 from wire.outcome import ProtocolTrouble, Temporary, Trouble
 from wire.secret import Secret
 
-Settings = Mapping[str, Value | Secret]  # a password may stay a Secret until it is rendered
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """The hash of a password, which the server is to take for one: it goes out behind the binary 002 (migration guide).
+
+    `form` is the hash as the guide has it, without the prefix. ValueError when it holds anything but visible ASCII.
+    """
+
+    form: Secret
+
+    def render(self) -> str:
+        """The value of the `Password` setting."""
+        value = self.form.reveal()
+        if not value or not all(0x21 <= byte <= 0x7E for byte in value):
+            raise ValueError("a hash consists of visible ASCII characters")
+        return "\x02" + value.decode("ascii")
+
+
+Settings = Mapping[str, Value | Secret | Encrypted]  # a password stays hidden until it is rendered
 
 
 class Runner(Protocol):
@@ -324,7 +342,10 @@ def _opened(settings: Settings | None) -> tuple[dict[str, Value], tuple[str, ...
     opened: dict[str, Value] = {}
     secrets: list[str] = []
     for key, value in (settings or {}).items():
-        if isinstance(value, Secret):
+        if isinstance(value, Encrypted):
+            value = value.render()  # noqa: PLW2901  # the opened form replaces it
+            secrets += [value, value[1:]]
+        elif isinstance(value, Secret):
             _check_settable(value)
             value = value.reveal().decode("utf-8", "surrogateescape")  # noqa: PLW2901  # the opened form replaces it
             secrets.append(value)

@@ -10,10 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-NAME_LIMIT: Final = 128  # characters of an account name: CommuniGate's own limit
-_NAME: Final = re.compile(r"[a-z0-9_-](?:[a-z0-9._-]*[a-z0-9_-])?\Z")
-_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_DOMAIN: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
+from migrator.account_name import NAME_LIMIT, NAME_RULE, is_account_name, is_domain, is_local_name
+
 _PRVS: Final = re.compile(r"prvs=(?:[0-9a-z]+=(?P<after>.+)|(?P<before>[^=/]+)/[0-9a-z]+)\Z")  # BATV, both drafts
 _SRS0: Final = re.compile(r"srs0[=+-][^=]+=[^=]+=(?P<domain>[^=]+)=(?P<local>.+)\Z")
 _SRS1: Final = re.compile(r"srs1[=+-][^=]+=[^=]+=(?P<inner>[=+-].+)\Z")
@@ -57,9 +55,9 @@ def qualify(name: str, main_domain: str) -> str | None:
 def read_name(address: str) -> Named:
     """What kind of name `address` (lower-case, with its domain) is."""
     local, _, domain = address.rpartition("@")
-    if _DOMAIN.match(domain) is None:
+    if not is_domain(domain):
         return Illegal(address, "the domain is not a domain name", sendable=False)
-    if _NAME.match(local) is not None and len(local) <= NAME_LIMIT:
+    if is_local_name(local):
         return Account(address)
     base = _find_base(local, domain)
     if base is not None and is_account_name(base):
@@ -67,14 +65,7 @@ def read_name(address: str) -> Named:
     if len(local) > NAME_LIMIT:
         return Illegal(address, f"a name of more than {NAME_LIMIT} characters", sendable=False)
     sendable = _SENDABLE.match(local) is not None and not re.search(r'[<>()\[\]\\,;:@"]', local)
-    reason = "an account name holds letters, digits, '.', '_' and '-' only, with no '.' at its ends"
-    return Illegal(address, reason, sendable)
-
-
-def is_account_name(address: str) -> bool:
-    """Whether `address` is a name and a domain that an account can have."""
-    local, _, domain = address.rpartition("@")
-    return bool(_NAME.match(local)) and len(local) <= NAME_LIMIT and bool(_DOMAIN.match(domain))
+    return Illegal(address, NAME_RULE, sendable)
 
 
 def _find_base(local: str, domain: str) -> str | None:

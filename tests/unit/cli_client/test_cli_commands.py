@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cli_client.commands import Cli, DomainObjects, Made, settable
+from cli_client.commands import Cli, DomainObjects, Encrypted, Made, settable
 from cli_client.connection import CliConnection
 from cli_client.errors import AlreadyExists, CliRefused, CliTemporary, NoSuchAccount, UnknownCommand
 from cli_client.format import NULL
@@ -206,6 +206,22 @@ async def test_an_unknown_command_is_told_apart() -> None:
 
 
 # -- ensure_account ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_hash_goes_out_behind_the_binary_002() -> None:
+    """The migration guide's own example."""
+    async with session(b"200 OK") as (cli, lines):
+        await cli.create_account("test", {"Password": Encrypted(Secret(b"AslUzT1JkPsocc"))})
+    assert lines == [b'CreateAccount "test" {Password="\\002AslUzT1JkPsocc";}']
+
+
+@pytest.mark.parametrize("form", [b"", b"a b", b"\x02hash", b"hash\n", "hä".encode()])
+async def test_what_is_no_hash_is_never_sent_as_one(form: bytes) -> None:
+    async with session() as (cli, lines):
+        with pytest.raises(ValueError, match="visible ASCII"):
+            await cli.create_account(NAME, {"Password": Encrypted(Secret(form))})
+    assert lines == []
+    assert form == b"" or form.decode() not in repr(Encrypted(Secret(form)))
 
 
 @pytest.mark.parametrize(

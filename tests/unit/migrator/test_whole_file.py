@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.whole_file import write_whole
+from migrator.whole_file import write_whole, writing_whole
 
 
 def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
@@ -34,3 +34,12 @@ def test_what_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     with pytest.raises(FileNotFoundError):
         write_whole(tmp_path / "nowhere" / "file", b"new")
+
+
+def test_a_stream_that_ends_badly_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), writing_whole(path) as stream:
+        stream.write(b"new" * (100_000 // 0))
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
