@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 from wire.endpoint import Endpoint
+from wire.resolver import resolver
 
 # where mail servers listen; CommuniGate listens on all of them at its address, unless it was moved elsewhere
 _STANDARD: Final = frozenset({25, 465, 587, 110, 995, 143, 993})
@@ -113,10 +114,10 @@ async def _resolve(host: str) -> set[str]:
         return {numeric}
     try:
         async with asyncio.timeout(_LOOKUP):
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = await resolver().addresses(host)
     except (OSError, UnicodeError, TimeoutError):
         return set()
-    return {_plain(str(entry[4][0])) for entry in found}
+    return {_plain(address) for address in found}
 
 
 def _numeric(host: str) -> str | None:

@@ -1,7 +1,9 @@
 """Which request is at work next: a bounded number at once, and of those a bounded share for each old server.
 
 A dead old server holds its requests until their deadlines. Without shares, enough of them take every place, and the
-users of healthy domains wait behind them. Pure: no clock, no task; the daemon says when a request begins and ends.
+users of healthy domains wait behind them. A lane may hold at most as many places as are free: one dead server leaves
+half of them, two leave a third, and a lane that holds none begins at once as long as any is free. The same goes for the
+room to wait in. Pure: no clock, no task; the daemon says when a request begins and ends.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Lane:
     connections: int
 
     def share(self, places: int) -> int:
-        """How many of all `places` this lane may hold: never more than half, so that others always find one."""
+        """How many of all `places` this lane may hold while no other holds any: never more than half."""
         return min(max(1, places // 2), max(_FEW, _AHEAD * self.connections))
 
 
@@ -33,7 +35,7 @@ class Lanes(Generic[T]):
     """Those at work and those that wait, by lane. Lanes take turns; within one, first come, first served."""
 
     def __init__(self, most_waiting: int, most_bytes: int) -> None:
-        """`most_waiting` requests and `most_bytes` of them may wait; one lane may use half of either."""
+        """`most_waiting` requests and `most_bytes` of them may wait; one lane may use as much as it leaves free."""
         self._most = (most_waiting, most_bytes)
         self._working: dict[T, Hashable] = {}
         self._held: Counter[Hashable] = Counter()
@@ -48,7 +50,7 @@ class Lanes(Generic[T]):
 
     def begin(self, item: T, lane: Lane, places: int) -> bool:
         """Put `item` to work, if one of `places` is free for its lane and nobody of its lane waits."""
-        if len(self._working) >= places or lane.key in self._waiting or self._held[lane.key] >= lane.share(places):
+        if lane.key in self._waiting or not self._may_begin(lane, places):
             return False
         self._work(item, lane.key)
         return True
@@ -57,8 +59,8 @@ class Lanes(Generic[T]):
         """Let `item` of `size` bytes wait; False where there is no room for it."""
         queue = self._waiting.get(lane.key, {})
         most, most_bytes = self._most
-        full = self._count >= most or self._bytes.total() + size > most_bytes
-        if full or len(queue) >= max(1, most // 2) or self._bytes[lane.key] + size > most_bytes // 2:
+        free, free_bytes = most - self._count, most_bytes - self._bytes.total()
+        if len(queue) >= free or self._bytes[lane.key] + size > free_bytes - size:
             return False
         queue[item] = size
         self._waiting[lane.key] = queue
@@ -84,7 +86,7 @@ class Lanes(Generic[T]):
         if len(self._working) >= places:
             return None
         for key, queue in self._waiting.items():
-            if self._held[key] < self._lanes[key].share(places):
+            if self._may_begin(self._lanes[key], places):
                 item = next(iter(queue))
                 self._take(key, item)
                 if key in self._waiting:
@@ -92,6 +94,10 @@ class Lanes(Generic[T]):
                 self._work(item, key)
                 return item
         return None
+
+    def _may_begin(self, lane: Lane, places: int) -> bool:
+        held, free = self._held.get(lane.key, 0), places - len(self._working)
+        return held < free and held < lane.share(places)
 
     def _work(self, item: T, key: Hashable) -> None:
         self._working[item] = key

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -24,6 +23,7 @@ from migrator.settings import DomainSettings, Settings
 from migrator.window import WindowClosed
 from wire.endpoint import Endpoint, parse_endpoint
 from wire.outcome import Permanent, Temporary, Throttled
+from wire.resolver import resolver
 from wire.secret import Secret
 
 ADOPTION_TIMEOUT: Final = 30.0  # seconds for the CLI in a worker, which nobody waits for
@@ -260,12 +260,10 @@ def _options(domain: DomainSettings, source: Endpoint) -> CopyOptions:
 
 
 async def _addresses(endpoint: Endpoint) -> set[str]:
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        return set(await resolver().addresses(endpoint.host))
     except OSError as error:
         raise Temporary(f"the name {endpoint.host} cannot be resolved: {error.strerror or error}") from None
-    return {str(address[4][0]) for address in found}
 
 
 def counts_of(report: Report) -> Counts:

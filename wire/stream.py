@@ -8,19 +8,21 @@ a dialogue that lost its place is never taken up again. Below the buffer, what c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from typing import Any, Final
+from typing import Final
 
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
 from wire.compression import Deflater, Inflater
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
 from wire.outcome import ProtocolTrouble, SetupTrouble, Temporary, Unreachable
 from wire.rate import RateLimit
+from wire.resolver import resolver
 
 _HIGH_WATER = 1 << 20  # bytes read ahead before reading pauses: one pipelined batch, not a mailbox
 _LOW_WATER = 1 << 18
-_HAPPY_EYEBALLS: dict[str, Any] = {"happy_eyeballs_delay": 0.25}  # RFC 8305 5
+_NEXT: Final = 2.0  # seconds for each address of a name but the last: most names with several have one that answers
 _SMALLEST_WINDOW: Final = 1 << 14  # of the kernel's receive buffer under a RateLimit
 _USUAL_WINDOW: Final = 1 << 17  # from here on the kernel chooses better itself
 _QUICK: Final = getattr(socket, "TCP_QUICKACK", 0)  # Linux only
@@ -211,16 +213,13 @@ class Stream:
 
         Unreachable when nobody answers in time; SetupTrouble for a certificate or TLS version that is not accepted.
         """
-        loop = asyncio.get_running_loop()
         protocol = _Protocol()
         implicit = endpoint.security is Security.TLS
         if implicit:
             _context(endpoint, tls)  # what is wrong with it is said before anybody is asked
-        # uvloop has no happy eyeballs; an address needs none, and plain connecting is cheaper
-        race = _HAPPY_EYEBALLS if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(endpoint.host) else {}
         try:
             async with asyncio.timeout_at(deadline):
-                transport, _ = await loop.create_connection(lambda: protocol, endpoint.host, endpoint.port, **race)
+                transport = await _connect(endpoint, protocol)
         except TimeoutError:
             raise Unreachable(f"{endpoint}: no connection in time") from None
         except OSError as error:
@@ -403,19 +402,26 @@ class Stream:
         self._transport.abort()
 
 
+async def _connect(endpoint: Endpoint, protocol: _Protocol) -> asyncio.Transport:
+    """Connect to the first address that answers. OSError of the last one if none does; the caller has the deadline."""
+    loop, host = asyncio.get_running_loop(), endpoint.host
+    *others, last = addresses = await resolver().addresses(host)
+    for address in others:
+        with contextlib.suppress(OSError, TimeoutError):  # the next one may answer
+            async with asyncio.timeout(_NEXT):
+                transport, _ = await loop.create_connection(lambda: protocol, address, endpoint.port)
+                if address != addresses[0]:
+                    resolver().prefer(host, address)
+                return transport
+    transport, _ = await loop.create_connection(lambda: protocol, last, endpoint.port)
+    if others:
+        resolver().prefer(host, last)
+    return transport
+
+
 def _context(endpoint: Endpoint, tls: TlsPolicy) -> ssl.SSLContext:
     """The TLS context; a CA file that cannot be read is the operator's trouble, not the server's."""
     try:
         return tls_context(tls)
     except OSError as error:  # ssl.SSLError among them
         raise SetupTrouble(f"{endpoint}: CA file {tls.ca_file!r} cannot be used: {error.strerror or error}") from None
-
-
-def _is_address(host: str) -> bool:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except (OSError, ValueError):
-            continue
-        return True
-    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,28 @@ def test_a_lane_never_holds_more_than_half_the_places() -> None:
     begun = [lanes.begin(f"s{n}", SLOW, 20) for n in range(15)]
     assert begun == [True] * 10 + [False] * 5
     assert lanes.begin("q", QUICK, 20)
+
+
+@pytest.mark.parametrize(("dead", "places"), [(1, 200), (2, 200), (3, 200), (5, 200), (3, 20), (2, 5)])
+def test_dead_servers_together_leave_places_for_others(dead: int, places: int) -> None:
+    """However many connections they allow, and whatever order their requests came in."""
+    for turns in (True, False):
+        lanes: Lanes[tuple[int, int]] = Lanes(20_000, 1 << 20)
+        lost = [Lane(f"dead {n}", 100) for n in range(dead)]
+        numbers = [(n, m) for m in range(1000) for n in range(dead)]
+        for n, m in numbers if turns else sorted(numbers):
+            assert lanes.begin((n, m), lost[n], places) or lanes.wait((n, m), lost[n], 10)
+        assert lanes.begin((99, 0), QUICK, places)
+
+
+def test_those_who_wait_for_dead_servers_leave_room_to_wait() -> None:
+    lanes: Lanes[tuple[int, int]] = Lanes(1000, 10_000)
+    lost = [Lane(f"dead {n}", 100) for n in range(3)]
+    for n, lane in enumerate(lost):
+        lanes.begin((n, 0), lane, 1)
+        while lanes.wait((n, len(lanes._waiting.get(lane.key, ())) + 1), lane, 10):
+            pass
+    assert lanes.wait((99, 0), QUICK, 10)
 
 
 def test_one_place_serves_every_lane_in_turn() -> None:
@@ -49,11 +72,11 @@ def test_who_gave_up_leaves_room() -> None:
     assert lanes.begin(0, SLOW, 1)
     assert lanes.wait(1, SLOW, 1)
     assert lanes.wait(2, SLOW, 1)
-    assert not lanes.wait(3, SLOW, 1)  # half of what may wait
+    assert not lanes.wait(3, SLOW, 1)  # no more than is left free
     lanes.leave(1, SLOW)
     assert lanes.wait(3, SLOW, 1)
-    assert not lanes.wait(4, QUICK, 600)  # no lane takes more than half of the bytes
-    assert lanes.wait(4, QUICK, 500)
+    assert not lanes.wait(4, QUICK, 600)  # nor of the bytes
+    assert lanes.wait(4, QUICK, 499)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=60), st.integers(1, 8))
