@@ -125,6 +125,10 @@ class Cli:
             return False
         return True
 
+    async def delete_account(self, name: str, *, deadline: float | None = None) -> None:
+        """Remove an account with all its mail. Never repeated."""
+        await self._do("DeleteAccount", name, deadline=deadline, repeatable=False)
+
     async def update_account_settings(self, name: str, settings: Settings, *, deadline: float | None = None) -> None:
         """Change the settings named; the others stay. NULL or the string `default` as a value removes one."""
         opened, secrets = _opened(settings)

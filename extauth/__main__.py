@@ -76,6 +76,17 @@ def _make_parser() -> argparse.ArgumentParser:
     command = add("export", _export, "write the saved name/password pairs as MoveAccounts files")
     command.add_argument("--output", type=Path, metavar="PATH", help="a file for one old server, else a directory")
     command.add_argument("--purge", action="store_true", help="forget the exported passwords afterwards")
+    command = add("cutover", _cutover, "the change from the old server to CommuniGate, step by step")
+    command.add_argument("step", nargs="?", default="", metavar="STEP", help="one step, with what is to be done")
+    does = command.add_mutually_exclusive_group()
+    does.add_argument("--apply", dest="action", action="store_const", const="apply", help="do the step, and note it")
+    does.add_argument("--undo", dest="action", action="store_const", const="undo", help="take the step back")
+    does.add_argument("--dry-run", dest="action", action="store_const", const="look", help="only look, as without it")
+    command.set_defaults(action="look")
+    command.add_argument("--host", default="", help="of CommuniGate's listeners; default: that of communigate.smtp")
+    command.add_argument("--aside", default="26,111,144", metavar="SMTP,POP,IMAP", help="default: %(default)s")
+    command.add_argument("--ports", default="25,110,143", metavar="SMTP,POP,IMAP", help="default: %(default)s")
+    command.add_argument("--json", action="store_true", help="for programs")
     command = add("forget", _forget, "drop what is remembered of an address")
     command.add_argument("address", metavar="ADDRESS")
     add("sandbox", _unreachable, "a simulated CommuniGate and old server, until interrupted", config=False)
@@ -122,6 +133,20 @@ def _export(options: argparse.Namespace) -> int:
     from extauth.export_command import export
 
     return export(_settings(options), options.output, purge=options.purge)
+
+
+def _cutover(options: argparse.Namespace) -> int:
+    from extauth.cutover import Ports
+    from extauth.cutover_command import cutover, parse_ports
+
+    settings = _settings(options)
+    try:
+        aside, standard = parse_ports(options.aside), parse_ports(options.ports)
+    except ValueError as error:
+        _say(f"extauth: --aside and --ports: {error}", to_stderr=True)
+        return _USAGE
+    ports = Ports(options.host or settings.communigate.smtp.host, aside, standard)
+    return cutover(settings, ports, options.step, action=options.action, for_program=options.json)
 
 
 def _forget(options: argparse.Namespace) -> int:
