@@ -150,12 +150,9 @@ def _cutover(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    address = options.address.lower()
-    if "@" not in address and settings.communigate.main_domain:
-        address = f"{address}@{settings.communigate.main_domain}"
-    _say(f"{address}: nothing is remembered; the helper asks the old server afresh each time")
-    return _OK
+    from extauth.forget_command import forget
+
+    return forget(_settings(options), options.address, _say)
 
 
 def _play(name: str, words: Sequence[str]) -> int:

@@ -102,7 +102,11 @@ class UnderWay:
 
         An address that the old server shares with CommuniGate proves nothing and is never taken for an echo.
         """
-        if not client or account not in self._accounts:
+        return account in self._accounts and await self.comes_from(client, endpoints)
+
+    async def comes_from(self, client: str, endpoints: tuple[Endpoint | None, ...]) -> bool:
+        """Whether `client` is the address of one of these old servers, and not CommuniGate's own too."""
+        if not client:
             return False
         address = _plain(client)
         servers = {self.peer(endpoint) for endpoint in endpoints if endpoint is not None}

@@ -1,8 +1,9 @@
 """Does the old server know this address? Asked with RCPT TO over kept connections; no message is ever sent.
 
-Several recipients share one transaction, and a connection is left before the server begins to slow it: Postfix does so
-after ten refused recipients, and hangs up after about a hundred commands that deliver nothing. Any refusal before RCPT
-says something about us or the server, never about the user.
+Where it is not known yet whether the server accepts everybody, names that nobody has are asked about in the same
+session, so that its yes is worth something. Several recipients share one transaction, and a connection is left before
+the server begins to slow it: Postfix does so after ten refused recipients, and hangs up after about a hundred commands
+that deliver nothing. Any refusal before RCPT says something about us or the server, never about the user.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from extauth.guard import OwnServers, UnderWay
@@ -25,20 +28,36 @@ COMMANDS: Final = 90  # of one connection: Postfix hangs up after 100 that deliv
 RECIPIENTS: Final = 20  # of one transaction: far below any server's limit, which counts accepted ones
 _IDLE: Final = 20.0  # seconds a connection is kept unused: below the shortest time-outs of servers under strain
 _PER_PROBE: Final = 30.0  # seconds of the total budget where the deadline is farther away
+_SENDERS: Final = 10_000  # servers whose way with senders is remembered
 _Key = tuple[Endpoint, TlsPolicy, str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The server's word on an address, and whether it accepts strangers too; None where that was not asked or unclear.
+
+    `asked` tells whether strangers were asked about at all.
+    """
+
+    answer: Answer
+    accepts_all: bool | None = None
+    asked: bool = False
+
+
+def _nobody() -> tuple[str, ...]:
+    return ()
 
 
 class _Session:
     """One connection with what it has been used for."""
 
-    __slots__ = ("accepted", "client", "commands", "fresh", "last_used", "recipients", "refusals", "sender")
+    __slots__ = ("accepted", "client", "commands", "fresh", "last_used", "recipients", "refusals")
 
     def __init__(self, client: SmtpClient) -> None:
         self.client = client
         self.commands = 0
         self.refusals = 0
         self.recipients = -1  # of the open transaction; -1: none is open
-        self.sender = ""
         self.accepted: dict[str, bool] = {}  # by domain: whether this session accepts somebody there
         self.fresh = True  # nothing was answered over it yet in this use
         self.last_used = 0.0
@@ -46,6 +65,12 @@ class _Session:
     @property
     def worn(self) -> bool:
         return self.refusals >= REFUSALS or self.commands >= COMMANDS
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    address: str
+    strangers: Callable[[], tuple[str, ...]]
 
 
 class Prober:
@@ -56,22 +81,35 @@ class Prober:
         self._under_way = under_way
         self._places: dict[tuple[Endpoint, int], Places] = {}
         self._idle: dict[_Key, deque[_Session]] = {}
+        self._senders: dict[_Key, str] = {}  # the sender that a server took, where it was not the first
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def check_recipient(self, domain: DomainSettings, address: str, *, deadline: float) -> Answer:
-        """The old server's word on `address`, by `deadline`. Never raises for what a server does."""
+    async def check_recipient(
+        self,
+        domain: DomainSettings,
+        address: str,
+        *,
+        deadline: float,
+        strangers: Callable[[], tuple[str, ...]] = _nobody,
+    ) -> Finding:
+        """The old server's word on `address`, by `deadline`. Never raises for what a server does.
+
+        Once the server has accepted `address`, or puts it off, the recipients that `strangers` gives are asked about in
+        the same session.
+        """
         endpoint = domain.smtp
         if endpoint is None:
-            return Answer(Verdict.LATER, "no SMTP server is configured for this domain", Scope.SETUP)
+            return Finding(Answer(Verdict.LATER, "no SMTP server is configured for this domain", Scope.SETUP))
         deadline = min(deadline, asyncio.get_running_loop().time() + _PER_PROBE)
         try:
             with await self._places_of(domain, endpoint).take(deadline):
-                return await self._ask(endpoint, domain, address, deadline)
+                return await self._ask(endpoint, domain, _Question(address, strangers), deadline)
         except Temporary as trouble:
-            return Answer(Verdict.LATER, str(trouble), trouble.scope)
+            return Finding(Answer(Verdict.LATER, str(trouble), trouble.scope))
         except Permanent as trouble:
-            return Answer(Verdict.LATER, str(trouble), Scope.SETUP if trouble.scope is Scope.SETUP else Scope.SERVER)
+            scope = Scope.SETUP if trouble.scope is Scope.SETUP else Scope.SERVER
+            return Finding(Answer(Verdict.LATER, str(trouble), scope))
 
     async def close(self) -> None:
         """Drop every kept connection, with a QUIT that is not waited for."""
@@ -85,19 +123,19 @@ class Prober:
 
     # -- one question --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, endpoint: Endpoint, domain: DomainSettings, address: str, deadline: float) -> Answer:
+    async def _ask(self, endpoint: Endpoint, domain: DomainSettings, question: _Question, deadline: float) -> Finding:
         key = (endpoint, domain.tls, domain.helo, domain.senders)
         if session := self._take_idle(key):
             try:
-                return await self._ask_in(session, key, domain, address, deadline)
+                return await self._ask_in(session, key, domain, question, deadline)
             except Temporary:
                 if not session.fresh or asyncio.get_running_loop().time() >= deadline:
                     raise
             # hung up on while it was idle: says nothing about the server
         opened = await self._open(endpoint, domain, deadline)
         if isinstance(opened, Answer):
-            return opened
-        return await self._ask_in(opened, key, domain, address, deadline)
+            return Finding(opened)
+        return await self._ask_in(opened, key, domain, question, deadline)
 
     async def _open(self, endpoint: Endpoint, domain: DomainSettings, deadline: float) -> _Session | Answer:
         helo = domain.helo or _own_name()
@@ -115,39 +153,67 @@ class Prober:
         return session
 
     async def _ask_in(
-        self, session: _Session, key: _Key, domain: DomainSettings, address: str, deadline: float
-    ) -> Answer:
+        self, session: _Session, key: _Key, domain: DomainSettings, question: _Question, deadline: float
+    ) -> Finding:
         """One question over `session`, which is kept for the next one or closed."""
         session.client.deadline = deadline
         session.fresh = True
         keep = False
         try:
-            answer = await self._dialogue(session, domain, address)
+            finding = await self._dialogue(session, key, domain, question)
             keep = session.client.usable and not session.worn
         finally:
             if keep and not self._closed:
                 self._keep(key, session)
             else:
                 _part(session.client)
-        return answer
+        return finding
 
-    async def _dialogue(self, session: _Session, domain: DomainSettings, address: str) -> Answer:
+    async def _dialogue(self, session: _Session, key: _Key, domain: DomainSettings, question: _Question) -> Finding:
         if session.recipients < 0 or session.recipients >= RECIPIENTS:
-            trouble = await self._begin(session, domain)
+            trouble = await self._begin(session, key, domain)
             if trouble is not None:
-                return trouble
+                return Finding(trouble)
+        address = question.address
         reply = await self._recipient(session, address)
         at = address.rpartition("@")[2]
         if _is_bare_refusal(reply) and at not in session.accepted:
             # often "relaying denied": it speaks of the user only if somebody of this domain is accepted here
             known = await self._recipient(session, f"postmaster@{at}")
-            session.accepted[at] = known.code in (250, 251)
+            if known.code >= 500 or known.code in (250, 251):  # put off, it says nothing about the session
+                session.accepted[at] = known.code < 500
         elif reply.code in (250, 251):
             session.accepted[at] = True
-        return classify_rcpt(reply, known_accepted=session.accepted.get(at))
+        answer = classify_rcpt(reply, known_accepted=session.accepted.get(at))
+        put_off = 400 <= reply.code < 500 and reply.code != 421
+        if answer.verdict is not Verdict.YES and not put_off:
+            return Finding(answer)
+        names = question.strangers()
+        if not names:
+            return Finding(answer)
+        return Finding(answer, await self._accepts(session, [f"{name}@{at}" for name in names]), asked=True)
 
-    async def _begin(self, session: _Session, domain: DomainSettings) -> Answer | None:
-        """Start a transaction with the first sender that the server takes; None when it stands."""
+    async def _accepts(self, session: _Session, strangers: list[str]) -> bool | None:
+        """Whether any of `strangers` is accepted; None where that stays unclear.
+
+        Here every permanent refusal counts, whatever it says: somebody was accepted in the same breath.
+        """
+        refused = 0
+        try:
+            for stranger in strangers:
+                reply = await self._recipient(session, stranger)
+                if reply.code in (250, 251):
+                    return True
+                refused += 500 <= reply.code < 600
+        except Temporary:  # the answer about the address itself stands
+            return None
+        return False if refused == len(strangers) else None
+
+    async def _begin(self, session: _Session, key: _Key, domain: DomainSettings) -> Answer | None:
+        """Start a transaction with the first sender that the server takes; None when it stands.
+
+        The sender that it took is the first one next time: a constant sender lets greylisting mature.
+        """
         client = session.client
         if session.recipients >= 0:
             session.commands += 1
@@ -157,17 +223,26 @@ class Prober:
             if reply.code != 250:
                 client.close()
                 return Answer(Verdict.LATER, f"RSET: {reply.code} {reply.text}", Scope.SERVER)
-        for sender in domain.senders:
+        taken = self._senders.get(key)
+        senders = domain.senders if taken is None else (taken, *(s for s in domain.senders if s != taken))
+        for sender in senders:
             session.commands += 1
             reply = await client.mail(sender)
             session.fresh = False
             if 200 <= reply.code < 300:
                 session.recipients = 0
+                if sender != senders[0]:
+                    self._remember_sender(key, sender)
                 return None
             session.refusals += 1
             if not 500 <= reply.code < 600:
                 break
         return Answer(Verdict.LATER, f"MAIL FROM refused: {reply.code} {reply.text}", Scope.SERVER)
+
+    def _remember_sender(self, key: _Key, sender: str) -> None:
+        if len(self._senders) >= _SENDERS:
+            self._senders.clear()
+        self._senders[key] = sender
 
     async def _recipient(self, session: _Session, address: str) -> SmtpReply:
         session.commands += 1

@@ -14,9 +14,13 @@ from typing import Any, Final
 
 from cli_client.commands import Cli
 from cli_client.pool import CliPool
+from extauth.accept_all import AcceptAll
 from extauth.arrival import Arrival
+from extauth.brake import Asker, Brake
+from extauth.creation import Creation
 from extauth.flight import Flight, Flights
 from extauth.guard import OwnServers, UnderWay
+from extauth.inquiry import Inquiry
 from extauth.lanes import Lane
 from extauth.login import Login
 from extauth.names import Account, Carrier, Illegal, Named, qualify, read_name
@@ -27,11 +31,13 @@ from extauth.trust import Trust
 from extauth.verify import Verifier
 from migrator.ledger.habits import Habits
 from migrator.ledger.logins import Logins
+from migrator.ledger.probes import Probes
 from migrator.ledger.store import Store
 from migrator.settings import DomainSettings, Settings
 
 _LATE: Final = 15.0  # seconds a check may go on after its first deadline: a late YES spares the next try
 _NOBODY: Final = Lane(None, 1)
+_LOGIN_MODES: Final = frozenset({"IMAP", "POP", "POP3", "HTTP", "HTTPU", "XMPP", "XIMSS", "ACAP", "LDAP", "FTP", "PWD"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +71,21 @@ class Service:
         own = OwnServers(communigate.cli, communigate.imap, communigate.smtp)
         self._under_way = UnderWay(own)
         self._prober = Prober(own, self._under_way)
+        habits = Habits(self._store)
+        self._inquiry = Inquiry(
+            notices,
+            prober=self._prober,
+            probes=Probes(self._store, settings.helper.probe_answers),
+            accept_all=AcceptAll(notices, habits),
+            brake=Brake(notices),
+            under_way=self._under_way,
+        )
         self._arrival = Arrival(
-            settings, notices, cli=cli, logins=logins, prober=self._prober, under_way=self._under_way
+            notices,
+            cli=cli,
+            creation=Creation(notices, cli=cli, logins=logins),
+            inquiry=self._inquiry,
+            under_way=self._under_way,
         )
         verifier = Verifier(own, self._under_way)
         self._login = Login(
@@ -75,7 +94,7 @@ class Service:
             cli=cli,
             logins=logins,
             verifier=verifier,
-            trust=Trust(notices, verifier, Habits(self._store)),
+            trust=Trust(notices, verifier, habits),
             under_way=self._under_way,
         )
         self._arrivals: Flights[Reply] = Flights(self._unheard)
@@ -106,6 +125,7 @@ class Service:
         """Finish what is under way, at most `timeout` seconds, then close everything."""
         await asyncio.gather(self._arrivals.finish(timeout), self._checks.finish(timeout))
         await self._login.finish(timeout)
+        await self._inquiry.finish()
         await self._prober.close()
         await self._pool.close()
         await self._store.close()
@@ -148,28 +168,29 @@ class Service:
         address, domain = subject.address, subject.domain
         if await self._under_way.is_echo(address, request.client, (domain.smtp, domain.verify_endpoint)):
             return self._echo(address, request.client)
+        asker = Asker(request.client, request.mode.upper() in _LOGIN_MODES)
         match subject.named:
             case Account():
-                return await self._arrive(address, domain, deadline)
+                return await self._arrive(address, domain, asker, deadline)
             case Carrier(_, base):
-                return await self._carry(subject, base, deadline)
+                return await self._carry(subject, base, asker, deadline)
             case Illegal(_, reason, sendable):
                 if not sendable:
                     return Refuse(reason)  # neither mail nor an account can ever be under this name
-                return await self._arrival.ask_only(address, domain, reason, deadline)
+                return await self._arrival.ask_only(address, domain, reason, asker, deadline)
 
-    async def _arrive(self, address: str, domain: DomainSettings, deadline: float) -> Reply:
+    async def _arrive(self, address: str, domain: DomainSettings, asker: Asker, deadline: float) -> Reply:
         if self._settings.communigate.is_protected(address):
             self._notices.alarm(f"protected {address}", f"NEW for {address}: the name is protected, no account is made")
             return Retry("this name is protected and never made an account")
 
         async def arrive(_flight: Flight[Reply]) -> Reply:
-            return await self._arrival.arrive(address, domain, deadline)
+            return await self._arrival.arrive(address, domain, asker, deadline)
 
         reply = await self._arrivals.join(address, arrive, deadline)
         return reply or Retry("the old server or CommuniGate did not answer in time")
 
-    async def _carry(self, subject: Subject, base: str, deadline: float) -> Reply:
+    async def _carry(self, subject: Subject, base: str, asker: Asker, deadline: float) -> Reply:
         """A name that only carries something for `base`: mail goes there, if `base` exists here or there."""
         own = subject.domain
         domain_name = base.rpartition("@")[2]
@@ -177,13 +198,14 @@ class Service:
             # an SRS address of a stranger's domain: not ours to route to, anybody can write one
             listed = self._settings.domains.get(domain_name)
             if listed is None:
-                return await self._arrival.ask_only(subject.address, own, "a forwarder's return address", deadline)
+                reason = "a forwarder's return address"
+                return await self._arrival.ask_only(subject.address, own, reason, asker, deadline)
             own = listed
         if not self._is_served(base):
             return Retry("not among the addresses served now")
         if await self._arrival.exists(base, deadline):
             return Routed(base)
-        reply = await self._arrive(base, own, deadline)
+        reply = await self._arrive(base, own, asker, deadline)
         return Routed(base) if isinstance(reply, Ok) else reply
 
     # -- both ----------------------------------------------------------------------------------------------------------

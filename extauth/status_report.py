@@ -60,6 +60,8 @@ def describe(status: Status) -> Iterator[str]:
     )
     if status.refused or status.unexplained:
         yield f"trouble   {status.refused} messages refused, {status.unexplained} unexplained"
+    if status.unproven:
+        yield f"unproven  {status.unproven} accounts made where the old server accepts every address, not logged in yet"
     if status.exports:
         yield f"export    {status.exports} passwords are saved; `extauth export` writes them"
     for word, listed in (

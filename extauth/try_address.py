@@ -14,6 +14,7 @@ from cli_client.pool import CliPool
 from extauth.guard import OwnServers, UnderWay
 from extauth.names import Carrier, Illegal, qualify, read_name
 from extauth.probe import Prober
+from extauth.strangers import make_strangers
 from extauth.verify import Verifier
 from migrator.settings import DomainSettings, Settings
 from wire.outcome import Answer, Scope, Trouble, Verdict
@@ -120,7 +121,12 @@ class _Trial:
             )
             return 0 if listed else _REFUSED
         deadline = asyncio.get_running_loop().time() + _TURN
-        answer = await self._prober.check_recipient(domain, domain.old_address(address), deadline=deadline)
+        finding = await self._prober.check_recipient(
+            domain, domain.old_address(address), deadline=deadline, strangers=make_strangers
+        )
+        answer = finding.answer
+        if finding.accepts_all:
+            say(f'NEW:      {domain.smtp} accepts every address; accept_all = "{domain.accept_all}" decides')
         say(f"NEW:      {domain.smtp} says {_word(answer, yes='the account would be made: OK')}")
         return _code(answer)
 

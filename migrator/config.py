@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from migrator.config_lines import locate_keys
 from migrator.config_values import (
     parse_duration,
+    parse_quota,
     read_boolean,
     read_choice,
     read_clean_text,
@@ -34,9 +35,13 @@ from migrator.config_values import (
 )
 from migrator.options import OptionTrouble, parse_copy_options
 from migrator.settings import (
+    CREATE_LIMIT,
+    UNKNOWN_LIMIT,
+    UNKNOWN_LIMIT_PER_CLIENT,
     CommuniGateSettings,
     DomainSettings,
     HelperSettings,
+    ProbeCacheSettings,
     Settings,
     StateSettings,
     WorkerSettings,
@@ -257,7 +262,8 @@ def _read_document(reader: _Reader, document: dict[str, Any], mode: int) -> Sett
         elif name.lower() in domains:
             reader.problem(("domains", name), "this domain has a table already")
         else:
-            domains[name.lower()] = _read_domain(_Table(reader, ("domains", name), values), name.lower())
+            table = _Table(reader, ("domains", name), values)
+            domains[name.lower()] = _read_domain(table, name.lower(), communigate.main_domain)
     if not sections["domains"]:
         reader.problem(("domains",), 'no domain: write a table [domains."example.com"] or [domains.default]')
     state = _read_state(_Table(reader, ("state",), sections["state"]), domains)
@@ -308,6 +314,7 @@ def _read_helper(table: _Table) -> HelperSettings:
         temporary=table.take("temporary", read_choice("FAILURE", "ERROR"), "FAILURE"),
         interface=table.take("interface", read_number(1, 1000), 7),
         pilot=pilot,
+        probe_answers=table.take("probe_answers", read_number(1000, 100_000_000), 200_000),
     )
     table.reader.check_place((*table.name, "log"), settings.log)
     table.finish()
@@ -368,7 +375,7 @@ def _read_worker(table: _Table) -> WorkerSettings:
     return settings
 
 
-def _read_domain(table: _Table, name: str) -> DomainSettings:
+def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
     imap = table.take("imap", read_optional(read_endpoint("imap")), None)
     pop = table.take("pop", read_optional(read_endpoint("pop3")), None)
     kind = "imap" if imap is not None or pop is None else "pop"
@@ -404,7 +411,12 @@ def _read_domain(table: _Table, name: str) -> DomainSettings:
         forward_ip=table.take("forward_ip", read_boolean, False),
         apop=table.take("apop", read_boolean, False),
         helo=table.take("helo", read_clean_text, ""),
-        senders=table.take("senders", read_senders, ("",)),
+        # a server that refuses <> is asked in the name of an address that exists and takes bounces
+        senders=table.take("senders", read_senders, ("", f"postmaster@{main_domain}") if main_domain else ("",)),
+        cache=_read_probe_cache(table),
+        create_limit=table.take("create_limit", parse_quota, CREATE_LIMIT),
+        unknown_limit=table.take("unknown_limit", parse_quota, UNKNOWN_LIMIT),
+        unknown_limit_per_client=table.take("unknown_limit_per_client", parse_quota, UNKNOWN_LIMIT_PER_CLIENT),
         create=table.take("create", read_create, {}),
     )
     _check_domain(table, settings, bool(roster_at))
@@ -431,6 +443,23 @@ def _check_domain(table: _Table, domain: DomainSettings, has_roster: bool) -> No
         parse_copy_options(domain.copy_options, pop=domain.copy == "pop")
     except OptionTrouble as trouble:
         table.problem("copy_options", str(trouble))
+
+
+def _read_probe_cache(table: _Table) -> ProbeCacheSettings:
+    values = table.values.pop("cache", {})
+    defaults = ProbeCacheSettings()
+    if not isinstance(values, dict):
+        table.problem("cache", 'must be a table such as { positive = "31d", refresh = "7d", negative = "30m" }')
+        return defaults
+    inner = _Table(table.reader, (*table.name, "cache"), values)
+    cache = ProbeCacheSettings(
+        positive=inner.take("positive", parse_duration, defaults.positive),
+        refresh=inner.take("refresh", parse_duration, defaults.refresh),
+        negative=inner.take("negative", parse_duration, defaults.negative),
+        negative_refresh=inner.take("negative_refresh", parse_duration, defaults.negative_refresh),
+    )
+    inner.finish()
+    return cache
 
 
 def _read_tls(table: _Table) -> TlsPolicy:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from migrator.settings import PLACEHOLDER, Value
+from migrator.settings import PLACEHOLDER, Quota, Value
 from wire.endpoint import Endpoint, parse_endpoint
 from wire.secret import Secret
 
@@ -45,6 +45,22 @@ def parse_rate(text: object) -> int:
         return parse_size(text.removesuffix("/s"))
     except ValueError:
         raise ValueError('a rate is a string such as "2MiB/s" or "500KB/s"') from None
+
+
+def parse_quota(text: object) -> Quota:
+    """`1000/1h`, `200/10m`; `0` is no limit. ValueError with a sentence otherwise."""
+    if text in ("0", 0) and not isinstance(text, bool):
+        return Quota(0, 1.0)
+    count, _, duration = text.partition("/") if isinstance(text, str) else ("", "", "")
+    try:
+        if not re.fullmatch(r"[0-9]{1,9}", count) or not int(count):
+            raise ValueError
+        seconds = parse_duration(duration)
+        if seconds <= 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError('a limit is a string such as "1000/1h", so many in that time; "0" is none') from None
+    return Quota(int(count), seconds)
 
 
 def read_text(value: Any) -> str:

@@ -34,6 +34,29 @@ def is_protected(address: str, *, protected: frozenset[str], admin_login: str, m
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """`count` in `seconds`; a count of 0 is no limit."""
+
+    count: int
+    seconds: float
+
+
+CREATE_LIMIT: Final = Quota(1000, 3600.0)  # 50,000 users within two days, and a night of spam makes no more than these
+UNKNOWN_LIMIT: Final = Quota(1000, 600.0)
+UNKNOWN_LIMIT_PER_CLIENT: Final = Quota(200, 600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCacheSettings:
+    """How long an old server's answers about addresses are believed, in seconds; in the manner of verify(8)."""
+
+    positive: float = 31 * 86_400.0  # a yes counts so long
+    refresh: float = 7 * 86_400.0  # and is asked about again, in the background, when it is so old
+    negative: float = 1800.0  # a no counts so long where the server cannot be asked
+    negative_refresh: float = 300.0  # and is asked about again when it is so old
+
+
+@dataclass(frozen=True, slots=True)
 class CommuniGateSettings:
     """`[communigate]`: the new server."""
 
@@ -63,6 +86,7 @@ class HelperSettings:
     temporary: str
     interface: int
     pilot: frozenset[str] | None  # None: everybody is served
+    probe_answers: int = 200_000  # answers about addresses kept in the ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +143,10 @@ class DomainSettings:
     apop: bool
     helo: str
     senders: tuple[str, ...]
+    cache: ProbeCacheSettings = ProbeCacheSettings()
+    create_limit: Quota = CREATE_LIMIT
+    unknown_limit: Quota = UNKNOWN_LIMIT
+    unknown_limit_per_client: Quota = UNKNOWN_LIMIT_PER_CLIENT
     create: Mapping[str, Value] = field(default_factory=dict)
 
     @property

@@ -77,6 +77,7 @@ class Status:
     unexplained: int
     done_last_hour: int
     exports: int
+    unproven: int = 0  # accounts made where the old server accepts every address, whose user has not come
     oldest: OpenJob | None = None
     running: list[OpenJob] = field(default_factory=list)
     postponed: list[OpenJob] = field(default_factory=list)
@@ -150,6 +151,7 @@ def _status(connection: sqlite3.Connection, domains: Mapping[str, DomainSettings
         unexplained=int(totals[4]),
         done_last_hour=int(totals[5]),
         exports=exports,
+        unproven=connection.execute("SELECT count(*) FROM accounts WHERE unproven AND adoption = 'seen'").fetchone()[0],
         oldest=oldest[0] if oldest else None,
         running=_jobs(connection, "lease_until > ?1", now, names),
         postponed=_jobs(connection, "phase = 'pending' AND lease_until <= ?1 AND attempts > 0", now, names),

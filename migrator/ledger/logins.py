@@ -102,19 +102,36 @@ class Logins:
 
         return await self._store.write(work)
 
-    async def seen(self, account: str, domain: str) -> None:
-        """NEW made this account: it is counted among those who have not logged in yet."""
+    async def seen(self, account: str, domain: str, *, unproven: bool = False) -> None:
+        """NEW made this account: it is counted among those who have not logged in yet.
+
+        `unproven`: on the word of an old server that accepts every address.
+        """
         now = self._clock()
         await self._store.write(
             lambda connection: (
                 connection.execute(
-                    "INSERT INTO accounts (account, domain, adoption, created_at) VALUES (?1, ?2, 'seen', ?3)"
+                    "INSERT INTO accounts (account, domain, adoption, created_at, unproven)"
+                    " VALUES (?1, ?2, 'seen', ?3, ?4)"
                     " ON CONFLICT (account) DO UPDATE SET created_at = coalesce(created_at, ?3)",
-                    (account.lower(), domain.lower(), now),
+                    (account.lower(), domain.lower(), now, unproven),
                 )
                 and None
             )
         )
+
+    async def count_unproven(self, domain: str, *, within: float) -> int:
+        """How many accounts were made unproven in the last `within` seconds."""
+        since = self._clock() - within
+
+        def work(connection: sqlite3.Connection) -> int:
+            found: int = connection.execute(
+                "SELECT count(*) FROM accounts WHERE domain = ? AND unproven AND created_at > ?",
+                (domain.lower(), since),
+            ).fetchone()[0]
+            return found
+
+        return await self._store.read(work)
 
     async def adopted(self, account: str) -> None:
         """CommuniGate confirmed: the account logs in by itself. Its copy may start at once."""

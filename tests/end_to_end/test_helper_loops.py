@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from extauth.__main__ import main
+from migrator.ledger.probes import Probes
+from migrator.ledger.store import Store
+from migrator.status import read_status
 from tests.end_to_end.helper_child import (
     DOMAIN,
     NOWHERE,
@@ -46,7 +50,7 @@ async def test_accept_all_create(tmp_path: Path) -> None:
     """As the guide does, and the operator is told."""
     async with (
         communigate() as server,
-        serve(EVERYTHING) as old,
+        serve(EVERYTHING, refuses_strangers=False) as old,
         helper(write_config(tmp_path, cli=server.cli.port, smtp=old.port)) as child,
     ):
         assert await child.ask(b"1 NEW u@d.test") == YES
@@ -57,7 +61,7 @@ async def test_accept_all_create(tmp_path: Path) -> None:
 async def test_accept_all_roster(tmp_path: Path, listed: bool) -> None:
     """The roster decides where the old server proves nothing."""
     (tmp_path / "roster").write_text("u@d.test\n" if listed else "other@d.test\n")
-    async with communigate() as server, serve(EVERYTHING) as old:
+    async with communigate() as server, serve(EVERYTHING, refuses_strangers=False) as old:
         domain = 'accept_all = "roster"\nroster = "roster"'
         config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain=domain)
         async with helper(config) as child:
@@ -67,7 +71,7 @@ async def test_accept_all_roster(tmp_path: Path, listed: bool) -> None:
 
 async def test_accept_all_route_and_refuse(tmp_path: Path) -> None:
     """Mail goes on to the old server, by its address; or nothing is accepted. Existing accounts stay OK."""
-    async with communigate() as server, serve(EVERYTHING) as old:
+    async with communigate() as server, serve(EVERYTHING, refuses_strangers=False) as old:
         add_account(server, f"here@{DOMAIN}")
         config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "route"')
         async with helper(config) as child:
@@ -80,21 +84,77 @@ async def test_accept_all_route_and_refuse(tmp_path: Path) -> None:
         assert sorted(server.directory.domain(DOMAIN).accounts) == ["here"]
 
 
+async def test_accept_all_create_is_limited(tmp_path: Path) -> None:
+    """So many accounts on the word of such a server; mail for the others waits, logins have a share of their own."""
+    async with communigate() as server, serve(EVERYTHING, refuses_strangers=False) as old:
+        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='create_limit = "3/1h"')
+        async with helper(config) as child:
+            for number in range(3):
+                assert await child.ask(b"%d NEW u%d@d.test (SMTP) [192.0.2.1]" % (number, number)) == YES
+            assert (await child.ask(b"10 NEW u10@d.test (SMTP) [192.0.2.1]")).startswith(LATER)
+            assert (await child.ask(b"11 NEW u11@d.test")).startswith(LATER)
+            assert await child.ask(b"12 NEW u0@d.test") == YES, "it exists"
+            assert await child.ask(b"13 NEW u13@d.test (IMAP) [192.0.2.1]") == YES
+            await child.told(b"3 accounts of d.test were made in 60 minutes")
+            assert await child.end() == 0
+        async with helper(config) as child:
+            assert (await child.ask(b"20 NEW u20@d.test (SMTP)")).startswith(LATER), "a restart forgets nothing"
+        assert sorted(server.directory.domain(DOMAIN).accounts) == ["u0", "u1", "u13", "u2"]
+    store = Store(tmp_path / "state" / "state.db")
+    status = await read_status(store)
+    await store.close()
+    assert status.unproven == 4
+
+
+async def test_accept_all_route_sends_nothing_back_to_where_it_came_from(tmp_path: Path) -> None:
+    """Mail that the old server hands over would come back for ever."""
+    async with communigate() as server, serve(EVERYTHING, refuses_strangers=False) as old:
+        relay = await asyncio.start_server(relay_to(old.port), "127.0.0.2", 0)
+        port = relay.sockets[0].getsockname()[1]
+        config = write_config(tmp_path, cli=server.cli.port, smtp=port, domain='accept_all = "route"')
+        config.write_text(config.read_text().replace(f'smtp = "127.0.0.1:{port}"', f'smtp = "127.0.0.2:{port}"'))
+        async with helper(config) as child:
+            routed = b"ROUTED u%%d.test@[127.0.0.2].%d._via" % port
+            assert await child.ask(b"1 NEW u@d.test (SMTP) [192.0.2.1]") == routed
+            assert (await child.ask(b"2 NEW u@d.test (SMTP) [127.0.0.2]")).startswith(LATER)
+            await child.told(b"not routed back")
+        relay.close()
+
+
+async def test_forget_makes_a_running_helper_ask_again(tmp_path: Path) -> None:
+    """What it knew is in the ledger alone."""
+    async with communigate() as server, serve(smtp_server({})) as old:
+        config = write_config(tmp_path, cli=server.cli.port, smtp=old.port)
+        async with helper(config) as child:
+            assert (await child.ask(b"1 NEW u@d.test")).startswith(NO)
+            assert (await child.ask(b"2 NEW u@d.test")).startswith(NO)
+            assert sum(b"<u@" in line for line in old.lines) == 1
+            store = Store(tmp_path / "state" / "state.db")
+            async with asyncio.timeout(20):
+                while await Probes(store, 1000).load(USER, f"smtp://127.0.0.1:{old.port}") is None:
+                    pass  # it is written down a moment after the answer
+            await store.close()
+            assert await asyncio.to_thread(main, ["forget", "U@d.test", "--config", str(config)]) == 0
+            assert (await child.ask(b"3 NEW u@d.test")).startswith(NO)
+            assert sum(b"<u@" in line for line in old.lines) == 2
+
+
 async def test_random_recipient_is_asked_about_once(tmp_path: Path) -> None:
     """For one domain, not for one request; a server that refuses it is believed."""
-    async with communigate() as server, serve(smtp_server({b"<u": b"250 yes"})) as old:
+    async with communigate() as server, serve(smtp_server({b"<u": b"250 yes"}), refuses_strangers=False) as old:
         config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "refuse"')
         async with helper(config) as child:
             await child.send(b"".join(b"%d NEW u%d@d.test\n" % (n, n) for n in range(20)))
             for number in range(20):
                 assert await child.reply(number) == YES
         asked = [line for line in old.lines if line.startswith(b"RCPT") and not line.startswith(b"RCPT TO:<u")]
-        assert len(asked) == 1
+        assert len(asked) == 2, "two names of different shapes"
+        assert all(line.startswith(b"RCPT TO:<nobody") for line in asked)
 
 
 async def test_unclear_random_recipient_is_failure(tmp_path: Path) -> None:
     """Where the answer decides, it is waited for."""
-    async with communigate() as server, serve(smtp_server(HERE, default=b"450 later")) as old:
+    async with communigate() as server, serve(smtp_server(HERE, default=b"450 later"), refuses_strangers=False) as old:
         config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "route"')
         async with helper(config) as child:
             assert (await child.ask(b"1 NEW u@d.test")).startswith(LATER)
@@ -111,8 +171,9 @@ async def test_our_own_question_that_comes_back_is_answered_at_once(tmp_path: Pa
             await talk.send(b"250 fine\r\n")
         asked.set()
         await go.wait()
-        await talk.send(b"250 fine\r\n")
-        await talk.silence()
+        while True:
+            await talk.send(b"250 fine\r\n")
+            await talk.line()
 
     async with communigate() as server, serve(play) as old:
         relay = await asyncio.start_server(relay_to(old.port), "127.0.0.2", 0)
@@ -134,7 +195,7 @@ async def test_our_own_question_that_comes_back_is_answered_at_once(tmp_path: Pa
 
 async def test_old_server_that_is_communigate_itself(tmp_path: Path) -> None:
     """Host and port are those of CommuniGate's own SMTP listener."""
-    async with communigate() as server, serve(EVERYTHING) as old:
+    async with communigate() as server, serve(EVERYTHING, refuses_strangers=False) as old:
         config = write_config(tmp_path, cli=server.cli.port, smtp=old.port)
         text = config.read_text().replace(f'smtp = "127.0.0.1:{NOWHERE}"', f'smtp = "127.0.0.1:{old.port}"')
         config.write_text(text)

@@ -373,7 +373,7 @@ async def test_four_logins_are_four_copies(tmp_path: Path) -> None:
 
 async def test_not_everything_accepted_becomes_an_account(tmp_path: Path) -> None:
     """Details, catch-alls and dictionary spam do not, where the operator says so."""
-    async with communigate() as server, serve(smtp_server({b"@": b"250 yes"})) as old:
+    async with communigate() as server, serve(smtp_server({b"@": b"250 yes"}), refuses_strangers=False) as old:
         config = write_config(tmp_path, cli=server.cli.port, smtp=old.port, domain='accept_all = "refuse"')
         async with helper(config) as child:
             await child.send(b"".join(b"%d NEW spam%d+x@d.test\n" % (n, n) for n in range(50)))
