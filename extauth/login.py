@@ -90,7 +90,7 @@ class Login:
         if doubt := await self._trust.doubt(domain, address, deadline):
             return Retry(doubt.reason)
         if self._notices.troubled:
-            self._notices.over(f"server {domain.verify_endpoint}", f"{domain.verify_endpoint} answers again")
+            self._notices.over(f"server {domain.verify_source}", f"{domain.verify_source} answers again")
         rights = await self._rights_of(address, turn_by)
         if rights:
             self._notices.alarm(f"rights {address}", f"{address} has access rights and is never moved")
@@ -110,7 +110,7 @@ class Login:
 
     def _later(self, domain: DomainSettings, answer: Answer) -> Retry:
         if answer.scope is not Scope.USER:
-            self._notices.alarm(f"server {domain.verify_endpoint}", f"cannot check passwords now: {answer.reason}")
+            self._notices.alarm(f"server {domain.verify_source}", f"cannot check passwords now: {answer.reason}")
         return Retry(answer.reason)
 
     async def _rights_of(self, address: str, by: float) -> list[str] | None:
@@ -126,7 +126,7 @@ class Login:
 
     async def _submit(self, address: str, domain: DomainSettings, password: Secret) -> bool:
         """Put the login on disk; False (and a loud line) where that failed, so that nothing more may be done."""
-        endpoint = domain.copy_endpoint if domain.copies else domain.verify_endpoint
+        endpoint = domain.copy_endpoint if domain.copies else domain.verify_source
         try:
             if self._sealer is None:
                 self._sealer = Sealer(self._settings.state.public_key_file)

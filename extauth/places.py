@@ -12,8 +12,8 @@ from wire.outcome import Temporary
 class Places:
     """A bounded number of places at one server, given out in the order they were asked for."""
 
-    def __init__(self, endpoint: Endpoint, count: int) -> None:
-        self._endpoint = endpoint
+    def __init__(self, source: Endpoint | str, count: int) -> None:
+        self._source = source
         self._semaphore = asyncio.Semaphore(count)
 
     async def take(self, deadline: float) -> Place:
@@ -23,7 +23,7 @@ class Places:
                 async with asyncio.timeout_at(deadline):
                     await self._semaphore.acquire()
             except TimeoutError:
-                raise Temporary(f"{self._endpoint}: all connections to it are busy") from None
+                raise Temporary(f"{self._source}: all connections to it are busy") from None
         else:
             await self._semaphore.acquire()  # free: does not wait
         return Place(self._semaphore)

@@ -87,7 +87,7 @@ class Service:
             inquiry=self._inquiry,
             under_way=self._under_way,
         )
-        verifier = Verifier(own, self._under_way)
+        verifier = self._verifier = Verifier(own, self._under_way, notices.alarm)
         self._login = Login(
             settings,
             notices,
@@ -107,7 +107,7 @@ class Service:
         domain = self._settings.domain(address.rpartition("@")[2]) if address else None
         if domain is None:
             return _NOBODY
-        asked = domain.verify_endpoint if isinstance(request, Verify) else domain.smtp
+        asked = domain.verify_source if isinstance(request, Verify) else domain.smtp
         return Lane(asked, domain.max_connections)
 
     def work(self, request: New | Verify) -> Hashable:
@@ -126,6 +126,7 @@ class Service:
         await asyncio.gather(self._arrivals.finish(timeout), self._checks.finish(timeout))
         await self._login.finish(timeout)
         await self._inquiry.finish()
+        self._verifier.close()
         await self._prober.close()
         await self._pool.close()
         await self._store.close()
@@ -144,13 +145,10 @@ class Service:
             return Refuse("this name is protected and never checked at the old server")
         if not isinstance(subject.named, Account):
             return Refuse("no account can have this name")
-        if domain.verify == "hashes":
-            self._notices.alarm("hashes", 'verify = "hashes" is not available in this version')
-            return Retry("this domain's passwords cannot be checked yet")
-        if await self._under_way.is_echo(address, request.client, (domain.verify_endpoint,)):
+        if await self._under_way.is_echo(address, request.client, domain.verify_endpoints):
             return self._echo(address, request.client)
         password = request.password
-        key = (address, domain.verify_endpoint, password.digest(self._key))
+        key = (address, domain.verify_source, password.digest(self._key))
 
         async def check(flight: Flight[Reply]) -> Reply:
             return await self._login.check(
@@ -166,7 +164,7 @@ class Service:
         if isinstance(subject, Retry):
             return subject
         address, domain = subject.address, subject.domain
-        if await self._under_way.is_echo(address, request.client, (domain.smtp, domain.verify_endpoint)):
+        if await self._under_way.is_echo(address, request.client, (domain.smtp, *domain.verify_endpoints)):
             return self._echo(address, request.client)
         asker = Asker(request.client, request.mode.upper() in _LOGIN_MODES)
         match subject.named:

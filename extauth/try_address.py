@@ -62,6 +62,7 @@ class _Trial:
         try:
             return await self._steps(name, password)
         finally:
+            self._verifier.close()
             await self._prober.close()
             await self._pool.close()
 
@@ -152,14 +153,14 @@ class _Trial:
 
     async def _verify(self, address: str, domain: DomainSettings, password: Secret) -> int:
         say = self._say
-        endpoint = domain.verify_endpoint
+        source = domain.verify_source
         login = domain.source_login(address).decode("utf-8", "backslashreplace")
         if not password:
-            say(f"VRFY:     {endpoint} would be asked as {login}; no password given, not tried")
+            say(f"VRFY:     {source} would be asked as {login}; no password given, not tried")
             return 0
         deadline = asyncio.get_running_loop().time() + _TURN
         answer = await self._verifier.check_password(domain, address, password, turn_by=deadline, deadline=deadline)
-        say(f"VRFY:     {endpoint} as {login} says {_word(answer, yes='the user would be let in: OK')}")
+        say(f"VRFY:     {source} as {login} says {_word(answer, yes='the user would be let in: OK')}")
         if answer.verdict is Verdict.YES:
             say(f'then:     CommuniGate would take the password over; after_login = "{domain.after_login}"')
         return _code(answer)

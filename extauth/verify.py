@@ -1,4 +1,4 @@
-"""Is this the user's password? One attempt at the old server, by IMAP or POP.
+"""Is this the user's password? One attempt at the old server, by IMAP or POP, or a look into a file of hashes.
 
 YES only from one complete, explicit positive reply; NO only from the server's own refusal of this user; everything else
 is LATER. Connections are opened for each check, as a login cannot be taken back, and closed after it; their number for
@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import os
 import random
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from extauth.guard import OwnServers, UnderWay
 from extauth.places import Places
@@ -21,6 +22,11 @@ from wire.imap.client import ImapClient
 from wire.outcome import Answer, Permanent, Scope, Temporary, Verdict
 from wire.pop3 import Pop3Client
 from wire.secret import Secret
+
+if TYPE_CHECKING:
+    from extauth.hash_verify import HashVerifier
+
+Report = Callable[[str, str], None]
 
 
 class _Attempt(NamedTuple):
@@ -37,8 +43,11 @@ class _Attempt(NamedTuple):
 class Verifier:
     """Checks passwords at the old servers of one configuration."""
 
-    def __init__(self, own: OwnServers, under_way: UnderWay) -> None:
+    def __init__(self, own: OwnServers, under_way: UnderWay, report: Report = lambda _key, _text: None) -> None:
+        """`report` gets a key and a line for what an administrator should mend in a file of hashes."""
         self._own = own
+        self._report = report
+        self._hashes: HashVerifier | None = None
         self._under_way = under_way
         self._places: dict[tuple[Endpoint, int], Places] = {}
         self._tags = random.Random(os.urandom(16))  # noqa: S311 - no key: a tag must only differ from connection to connection
@@ -56,6 +65,8 @@ class Verifier:
         """The old server's word on `password`. Waits for a connection's turn until `turn_by`, for the rest until
         `deadline`. Tells the server the `client`'s address where `forward_ip` is set. Never raises for what a server
         does."""
+        if domain.verify == "hashes":
+            return await self._by_hashes().check_password(domain, address, password, turn_by=turn_by, deadline=deadline)
         endpoint = domain.verify_endpoint
         attempt = _Attempt(
             endpoint, domain, domain.source_login(address), password, client if domain.forward_ip else "", deadline
@@ -67,6 +78,18 @@ class Verifier:
             return Answer(Verdict.LATER, str(trouble), trouble.scope)
         except Permanent as trouble:
             return Answer(Verdict.LATER, str(trouble), Scope.SETUP if trouble.scope is Scope.SETUP else Scope.SERVER)
+
+    def close(self) -> None:
+        """Let go of the threads that compute hashes."""
+        if self._hashes is not None:
+            self._hashes.close()
+
+    def _by_hashes(self) -> HashVerifier:
+        if self._hashes is None:
+            from extauth.hash_verify import HashVerifier  # noqa: PLC0415 - most helpers never see a hash
+
+            self._hashes = HashVerifier(self._report)
+        return self._hashes
 
     def _tag_prefix(self) -> bytes:
         """Not to be guessed, so that no reply sent before the command can carry its tag."""

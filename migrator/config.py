@@ -66,6 +66,9 @@ T = TypeVar("T")
 
 DEFAULT_PATH: Final = Path("/etc/extauth/extauth.toml")
 _NOBODY: Final[frozenset[str]] = frozenset()
+_ALTERNATIVE: Final = {  # (verify, key) -> what else may be meant where its server is missing
+    ("hashes", "copy"): '; if the old server is gone, write after_login = "nothing" or "export"'
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,17 @@ class _Reader:
         if not line:
             raise ValueError(f"{path} holds no password on its first line")
         return Secret(line)
+
+    def hash_file(self, key: tuple[str, ...], text: str) -> Path:
+        """Told to the operator when it cannot be used; it never stops the helper, which answers FAILURE for the users
+        of this one domain until it can."""
+        path = self.resolve(text)
+        if self.check_places:
+            from migrator.hash_file import find_trouble  # noqa: PLC0415 - most sites have no hashes
+
+            if trouble := find_trouble(path):
+                self.problem(key, trouble)
+        return path
 
     def list_file(self, text: str) -> frozenset[str]:
         path = self.resolve(text)
@@ -390,6 +404,7 @@ def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
         admin_password = table.take(
             "admin_password_file", lambda v: table.reader.secret_file(read_text(v)), Secret(b"")
         )
+    hashes_at = table.take("hashes", read_clean_text, "")
     settings = DomainSettings(
         name=name,
         new=table.take("new", read_choice("probe", "roster", "refuse"), "probe"),
@@ -398,6 +413,7 @@ def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
         verify=table.take("verify", read_choice("imap", "pop", "hashes"), kind),
         imap=imap,
         pop=pop,
+        hashes=table.reader.hash_file((*table.name, "hashes"), hashes_at) if hashes_at else None,
         login=table.take("login", read_template, "{user}"),
         old_domain=table.take("old_domain", lambda v: read_clean_text(v).lower(), ""),
         tls=_read_tls(table),
@@ -429,14 +445,14 @@ def _check_domain(table: _Table, domain: DomainSettings, has_roster: bool) -> No
         table.problem("smtp", 'missing: new = "probe" asks this server by SMTP')
     if not has_roster and "roster" in (domain.new, domain.accept_all):
         table.problem("roster", "missing: a file of the known addresses, one a line")
-    if domain.verify == "hashes":
-        table.problem("verify", '"hashes" is not available in this version; use "imap" or "pop"')
+    if domain.verify == "hashes" and domain.hashes is None:
+        table.problem("hashes", 'missing: verify = "hashes" looks passwords up in this file')
     for key, kind, reason in (
         ("verify", domain.verify, "passwords are tried there"),
         ("copy", domain.copy if domain.copies else "", "mail is copied from there"),
     ):
         if (kind == "imap" and domain.imap is None) or (kind == "pop" and domain.pop is None):
-            table.problem(kind, f'missing: {key} = "{kind}" and {reason}')
+            table.problem(kind, f'missing: {key} = "{kind}" and {reason}' + _ALTERNATIVE.get((domain.verify, key), ""))
     if domain.admin_login and domain.copies and domain.admin_password is None:
         table.problem("admin_login", "admin_password_file is missing: the file with its password")
     try:

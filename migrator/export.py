@@ -119,7 +119,7 @@ def _in_directory(directory: Path, source: str) -> Path:
     except OSError as error:
         raise CannotWrite(f"cannot make the directory {directory}: {error.strerror}") from None
     host, _, port = place.rpartition(":")
-    return directory / re.sub(r"[^A-Za-z0-9.+_-]", "_", f"{host}-{port}-{scheme}.txt")
+    return directory / re.sub(r"[^A-Za-z0-9.+_-]", "_", f"{host}-{port}-{scheme}.txt".removeprefix("-"))
 
 
 def _write_file(path: Path, text: bytes) -> None:

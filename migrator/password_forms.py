@@ -21,6 +21,7 @@ from migrator.passwords import PasswordHash, Scheme
 _LIMIT: Final = 4096  # characters: a line of CommuniGate's helper protocol; the longest real form is below 1000
 _PREFIX: Final = re.compile(r"\{([A-Za-z0-9_./-]{1,32})\}(.*)", re.DOTALL)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*|(?:[0-9A-F]{2})*|(?:[0-9A-Fa-f]{2})*")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # a byte that was not UTF-8
 _MOST_SALT: Final = 256  # bytes; OpenLDAP's are 4 to 64
 
 
@@ -178,12 +179,14 @@ def _inner(expected: Scheme | None) -> _Read:
     return read
 
 
-def _plain(text: str, given: str) -> PasswordHash:
-    if given or not text:
+def _plain(text: str, encoding: str) -> PasswordHash:
+    if encoding or not text:
         raise _Broken("holds no clear text")
-    if not text.isprintable():
+    if any(c < " " or c == "\x7f" for c in text):
         raise _Broken("holds control characters")  # a leading 002 would make it an encrypted password
-    return PasswordHash(Scheme.PLAIN, digest=text.encode("utf-8", "surrogateescape"), communigate=text)
+    raw = text.encode("utf-8", "surrogateescape")
+    # bytes that are not UTF-8 can be compared with what a user sends, but in no import file
+    return PasswordHash(Scheme.PLAIN, digest=raw, communigate="" if _SURROGATE.search(text) else text)
 
 
 # -- PBKDF2 and SCRAM --------------------------------------------------------------------------------------------------

@@ -91,9 +91,9 @@ class PasswordHash:
         """What becomes of the user who has it."""
         if self.problem or self.scheme in CANNOT_BE_CHECKED:
             return Use.NEW_PASSWORD
-        if self.scheme is Scheme.PLAIN:
-            return Use.PASSWORD
-        return Use.AS_IT_IS if self.communigate else Use.FIRST_LOGIN
+        if not self.communigate:
+            return Use.FIRST_LOGIN
+        return Use.PASSWORD if self.scheme is Scheme.PLAIN else Use.AS_IT_IS
 
     @property
     def verifiable(self) -> bool:

@@ -129,6 +129,7 @@ class DomainSettings:
     verify: str
     imap: Endpoint | None
     pop: Endpoint | None
+    hashes: Path | None  # a file of password hashes
     login: str
     old_domain: str
     tls: TlsPolicy
@@ -150,8 +151,18 @@ class DomainSettings:
     create: Mapping[str, Value] = field(default_factory=dict)
 
     @property
+    def verify_source(self) -> Endpoint | str:
+        """What is asked about passwords, as it is called in logs and in the ledger."""
+        return f"hashes://{self.name}" if self.verify == "hashes" else self.verify_endpoint
+
+    @property
+    def verify_endpoints(self) -> tuple[Endpoint, ...]:
+        """The listener that is asked about passwords; none where a file is."""
+        return () if self.verify == "hashes" else (self.verify_endpoint,)
+
+    @property
     def verify_endpoint(self) -> Endpoint:
-        """The listener that is asked about passwords."""
+        """The listener that is asked about passwords, unless a file of hashes is."""
         endpoint = self.imap if self.verify == "imap" else self.pop
         assert endpoint is not None  # load_settings refuses a verify without its server
         return endpoint
