@@ -19,7 +19,7 @@ from extauth.inquiry import Inquiry
 from extauth.notices import Notices
 from extauth.protocol import Ok, Refuse, Reply, Retry, Routed
 from migrator.settings import DomainSettings
-from wire.outcome import Answer, Scope, Trouble, Verdict
+from wire.outcome import Answer, Scope, Temporary, Trouble, Verdict
 
 _LOOK: Final = 2.0  # seconds to see whether an account exists, where the answer hardly ever changes anything
 
@@ -47,15 +47,19 @@ class Arrival:
         answer = word.answer
         if answer.verdict is Verdict.NO:
             return await self._refuse_unless_here(address, answer.reason, deadline)
+        if answer.verdict is Verdict.YES and self._notices.troubled:
+            self._notices.over(f"server {domain.smtp}", f"{domain.smtp} answers again")
+        if answer.verdict is Verdict.YES and word.accepts_all is False:
+            return await self._create(address, domain, deadline)
+        # whatever is in the old server's way, or makes its yes worthless: whoever is listed is known
+        listed = await self._listed(address, domain) if domain.roster is not None else False
+        if listed is True:
+            return await self._create(address, domain, deadline)
         if answer.verdict is not Verdict.YES:
             return self._later(domain, answer)
-        if self._notices.troubled:
-            self._notices.over(f"server {domain.smtp}", f"{domain.smtp} answers again")
         if word.accepts_all is None:
             return Retry("could not find out whether the old server accepts every address")
-        if word.accepts_all:
-            return await self._accepted_like_all(address, domain, asker, deadline)
-        return await self._create(address, domain, deadline)
+        return await self._accepted_like_all(address, domain, asker, listed, deadline)
 
     async def ask_only(self, address: str, domain: DomainSettings, reason: str, asker: Asker, deadline: float) -> Reply:
         """An address that can never be an account: only the old server's own no is a no."""
@@ -92,9 +96,22 @@ class Arrival:
         return Ok() if await self.exists(address, deadline) else Refuse(reason)
 
     async def _by_roster(self, address: str, domain: DomainSettings, deadline: float) -> Reply:
-        if domain.roster is not None and address in domain.roster:
+        listed = await self._listed(address, domain)
+        if isinstance(listed, Retry):
+            return Ok() if await self.exists(address, deadline) else listed
+        if listed:
             return await self._create(address, domain, deadline)
         return await self._refuse_unless_here(address, "not in the roster", deadline)
+
+    async def _listed(self, address: str, domain: DomainSettings) -> bool | Retry:
+        """Whether the roster has `address`; Retry where it does not tell."""
+        assert domain.roster is not None  # load_settings refuses to go by a roster that is not named
+        try:
+            return await domain.roster.holds(address)
+        except Temporary as trouble:
+            if trouble.scope is Scope.SETUP:
+                self._notices.alarm(f"roster {domain.name}", f"{trouble}; who is not found in it gets FAILURE")
+            return Retry(str(trouble))
 
     def _later(self, domain: DomainSettings, answer: Answer) -> Retry:
         if answer.scope is not Scope.USER:
@@ -103,12 +120,16 @@ class Arrival:
 
     # -- old servers that accept every address -------------------------------------------------------------------------
 
-    async def _accepted_like_all(self, address: str, domain: DomainSettings, asker: Asker, deadline: float) -> Reply:
-        """The old server accepts `address` as it accepts any: the configuration decides."""
+    async def _accepted_like_all(
+        self, address: str, domain: DomainSettings, asker: Asker, listed: bool | Retry, deadline: float
+    ) -> Reply:
+        """The old server accepts `address`, which is not listed, as it accepts any: the configuration decides."""
         if await self.exists(address, deadline):
             return Ok()
-        if domain.roster is not None and (domain.accept_all == "roster" or address in domain.roster):
-            return await self._by_roster(address, domain, deadline)
+        if isinstance(listed, Retry):
+            return listed
+        if domain.accept_all == "roster":
+            return Refuse("not in the roster")
         if domain.accept_all == "create":
             reply = await self._creation.make_unproven(address, domain, deadline, login=asker.login)
             if isinstance(reply, Ok):

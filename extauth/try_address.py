@@ -115,7 +115,11 @@ class _Trial:
             say('NEW:      new = "refuse": ERROR')
             return _REFUSED
         if domain.new == "roster":
-            listed = domain.roster is not None and address in domain.roster
+            try:
+                listed = domain.roster is not None and await domain.roster.holds(address)
+            except Trouble as trouble:
+                say(f"NEW:      {trouble}: FAILURE")
+                return _CONFIG
             say(
                 "NEW:      "
                 + ("in the roster: the account would be made: OK" if listed else "not in the roster: ERROR")

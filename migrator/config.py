@@ -34,6 +34,7 @@ from migrator.config_values import (
     read_text,
 )
 from migrator.options import OptionTrouble, parse_copy_options
+from migrator.roster import Roster
 from migrator.settings import (
     CREATE_LIMIT,
     UNKNOWN_LIMIT,
@@ -394,11 +395,9 @@ def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
     pop = table.take("pop", read_optional(read_endpoint("pop3")), None)
     kind = "imap" if imap is not None or pop is None else "pop"
     roster_at = table.take("roster", read_text, "")
-    roster: frozenset[str] | None = None
-    if roster_at:
-        table.values["roster"] = roster_at
-        listed = table.take("roster", lambda v: table.reader.list_file(read_text(v)), _NOBODY)
-        roster = frozenset(entry if "@" in entry or name == "default" else f"{entry}@{name}" for entry in listed)
+    roster = Roster(table.reader.resolve(roster_at), name) if roster_at else None
+    if roster is not None and table.reader.check_places and (problem := roster.read().problem):
+        table.problem("roster", f"{roster.path}: {problem}; whoever is not found in it gets FAILURE")
     admin_password = None
     if "admin_password_file" in table.values:
         admin_password = table.take(

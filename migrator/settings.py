@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from migrator.roster import Roster
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.secret import Secret
 
@@ -125,7 +126,7 @@ class DomainSettings:
     name: str
     new: str
     smtp: Endpoint | None
-    roster: frozenset[str] | None  # full addresses, lower-case
+    roster: Roster | None
     verify: str
     imap: Endpoint | None
     pop: Endpoint | None

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from migrator.ledger.store import Store
 from migrator.model import Adoption
+from migrator.roster import Listed
 from migrator.settings import DomainSettings
 
 NAMES_SHOWN: Final = 1000  # accounts listed by name in each list; the numbers always count all
@@ -48,6 +49,7 @@ class DomainStanding:
     jobs: dict[str, int]
     unheard: int = 0  # on the roster, but neither mail nor a login has come for them
     exports: int = 0
+    roster_problem: str = ""  # why the roster cannot tell who is left
 
     @property
     def left(self) -> list[str]:
@@ -60,7 +62,8 @@ class DomainStanding:
             (sum(n for phase, n in self.jobs.items() if phase != "done"), "copies not done"),
             (self.exports, "passwords saved for an export"),
         ]
-        return [f"{words}: {count}" for count, words in waits if count]
+        left = [f"{words}: {count}" for count, words in waits if count]
+        return [*left, f"the roster {self.roster_problem}"] if self.roster_problem else left
 
 
 @dataclass(slots=True)
@@ -197,7 +200,11 @@ def _domains(connection: sqlite3.Connection, settings: Mapping[str, DomainSettin
     ):
         found.setdefault(domain, DomainStanding(domain, {}, {})).exports = count
     for settings_of in settings.values():
-        for address in settings_of.roster or ():
+        listed = settings_of.roster.read() if settings_of.roster is not None else Listed()
+        if listed.problem:
+            name = settings_of.name
+            found.setdefault(name, DomainStanding(name, {}, {})).roster_problem = listed.problem
+        for address in listed.names:
             if connection.execute("SELECT 1 FROM accounts WHERE account = ?", (address,)).fetchone() is None:
                 domain = address.rpartition("@")[2]
                 found.setdefault(domain, DomainStanding(domain, {}, {})).unheard += 1

@@ -43,6 +43,37 @@ async def test_new_by_roster_and_refuse(tmp_path: Path) -> None:
             assert (await child.ask(b"2 NEW other@d.test")).startswith(NO)
 
 
+async def test_a_roster_that_does_not_tell_refuses_nobody(tmp_path: Path) -> None:
+    """Missing or broken: FAILURE with a loud line, for its own domain alone; a change counts at once."""
+    roster = tmp_path / "roster"
+    async with communigate() as server, serve(smtp_server(HERE)) as old:
+        config = write_config(tmp_path, cli=server.cli.port, domain='new = "roster"\nroster = "roster"')
+        with config.open("a") as file:
+            file.write(f'[domains."e.test"]\nsmtp = "127.0.0.1:{old.port}"\nimap = "127.0.0.1:{NOWHERE}"\n')
+        server.add_domain("e.test")
+        async with helper(config) as child:
+            assert (await child.ask(b"1 NEW u@d.test")).startswith(LATER)
+            await child.told(b"cannot be read")
+            assert await child.ask(b"2 NEW u@e.test") == YES
+            roster.write_text("v\ntwo words\n")
+            number = 100
+            while (await child.ask(b"%d NEW v@d.test" % number)) != YES:
+                number += 1
+            assert (await child.ask(b"3 NEW u@d.test")).startswith(LATER)
+        assert main(["check-config", "--config", str(config)]) == 78
+
+
+async def test_a_listed_user_is_known_whatever_the_old_server_says_of_strangers(tmp_path: Path) -> None:
+    """Unclear or down: whoever is in the roster is made; the others wait."""
+    (tmp_path / "roster").write_text("u\n")
+    async with communigate() as server:
+        domain = 'accept_all = "roster"\nroster = "roster"'
+        config = write_config(tmp_path, cli=server.cli.port, domain=domain)
+        async with helper(config) as child:
+            assert await child.ask(b"1 NEW u@d.test") == YES
+            assert (await child.ask(b"2 NEW v@d.test")).startswith(LATER)
+
+
 EVERYTHING: Play = smtp_server({b"@": b"250 yes"})
 
 
