@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
+from migrator.hashes_command import hashes
 from migrator.model import Job, Outlook, Phase
 from migrator.shadow_command import shadow_switch
 from wire.outcome import SetupTrouble, Temporary, Trouble
@@ -284,6 +285,7 @@ def _fail(code: int, text: str) -> NoReturn:
 
 
 cli.add_command(shadow_switch)
+cli.add_command(hashes)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -69,8 +69,11 @@ class HashFile:
             return None
 
 
-def read_hash_file(path: Path) -> tuple[bytes, _Stamp]:
-    """The content of `path`, and by what to know that it has changed since. SetupTrouble, Temporary."""
+def read_hash_file(path: Path, *, private: bool = True) -> tuple[bytes, _Stamp]:
+    """The content of `path`, and by what to know that it has changed since. SetupTrouble, Temporary.
+
+    A file that others may read is refused, unless it need not be `private`: the system's own files are not.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
     except OSError as error:
@@ -80,7 +83,7 @@ def read_hash_file(path: Path) -> tuple[bytes, _Stamp]:
         os.close(file)
         raise SetupTrouble(f"{path} is not a plain file")
     with open(file, "rb") as stream:
-        if stat.S_IMODE(before.st_mode) & 0o077:
+        if private and stat.S_IMODE(before.st_mode) & 0o077:
             mode = stat.S_IMODE(before.st_mode)
             raise SetupTrouble(f"{path} holds password hashes but is open to others (mode {mode:04o}); chmod 600 it")
         if before.st_size > _LARGEST:

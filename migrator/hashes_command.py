@@ -1,0 +1,128 @@
+"""`migrator hashes`: what a file of password hashes holds, and whether a password fits one. Never shows a hash."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from migrator.hash_file import read_hash_file
+from migrator.hash_survey import Survey, survey
+from migrator.hash_table import HashTable, addresses_of, read_entry
+from migrator.password_check import Unverifiable, verify
+from migrator.passwords import Scheme, Use
+from wire.outcome import Temporary, Trouble
+from wire.secret import Secret
+
+_DONE: Final = 0
+_NEEDS_A_PERSON: Final = 1
+_BAD_DATA: Final = 65
+_TRY_LATER: Final = 75
+_REFUSED: Final = 77
+_SHOWN: Final = 50  # lines with a problem; --json has them all
+_WHAT_TO_DO: Final = {
+    Use.AS_IT_IS: "CommuniGate takes it: UnixPassword in an import file, \\002 before it in the CLI",
+    Use.PASSWORD: "a password, no hash: the Password column",
+    Use.FIRST_LOGIN: 'verify = "hashes" checks it and sets the password',
+    Use.NEW_PASSWORD: "nobody can check it: a new password",
+}
+
+
+@click.command("hashes")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--domain", default="", help="The domain of names that come without one.")
+@click.option("--verify", "address", metavar="ADDRESS", help="Ask for a password, and say whether it is this one's.")
+@click.option("--addresses", is_flag=True, help="Print who has an account, one a line: a roster.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def hashes(file: Path, domain: str, address: str | None, addresses: bool, as_json: bool) -> None:
+    """Say what FILE holds: ADDRESS<TAB>HASH or ADDRESS:HASH, or lines of passwd, shadow, master.passwd.
+
+    For each kind of hash: whether CommuniGate takes it as it is, or the first login must check it. No hash is printed.
+    The exit code is 1 where lines need a person.
+    """
+    try:
+        content, _stamp = read_hash_file(file, private=False)
+    except Trouble as trouble:
+        _fail(_TRY_LATER if isinstance(trouble, Temporary) else _BAD_DATA, str(trouble))
+    table = HashTable(content, domain=domain.lower())
+    if address is not None:
+        _verify(file, table, address.lower(), domain.lower(), as_json=as_json)
+    if addresses:
+        for name in addresses_of(table):
+            click.echo(name)
+        return
+    found = survey(table)
+    if as_json:
+        click.echo(json.dumps({"file": str(file), **found.as_json(), "unsupported": _unsupported(found)}))
+    else:
+        _tell(file, found)
+    sys.exit(_NEEDS_A_PERSON if found.findings or not found.accounts else _DONE)
+
+
+def _tell(file: Path, found: Survey) -> None:
+    click.echo(f"{file}: {found.accounts} names")
+    for use in Use:
+        kinds = found.schemes.get(use.value)
+        if kinds:
+            click.echo(f"  {use.value}: {kinds.total()}  ({_WHAT_TO_DO[use]})")
+            for kind, count in kinds.most_common():
+                click.echo(f"    {kind:<15} {count}")
+    for scheme, reason in _unsupported(found).items():
+        click.echo(f"  on this machine {scheme} cannot be checked: {reason}")
+    for finding in found.findings[:_SHOWN]:
+        who = f" {finding.name}:" if finding.name else ""
+        click.echo(f"{file}:{finding.line}:{who} {finding.problem}")
+    if len(found.findings) > _SHOWN:
+        click.echo(f"and {len(found.findings) - _SHOWN} more lines (--json has them all)")
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o077:
+        click.echo(f"{file} has mode {mode:04o}; as the `hashes` of a domain it must be 0600")
+
+
+def _unsupported(found: Survey) -> dict[str, str]:
+    """Kinds that this machine's libraries do not know: tried with one hash of each."""
+    troubles = {}
+    for scheme, stored in found.samples.items():
+        try:
+            verify(stored, Secret(b"a password that nobody has"))
+        except Unverifiable as trouble:
+            troubles[scheme.value] = str(trouble)
+    return troubles
+
+
+def _verify(file: Path, table: HashTable, address: str, domain: str, *, as_json: bool) -> NoReturn:
+    line = table.find(address, f"{address}@{domain}" if domain and "@" not in address else address)
+    if line is None:
+        _fail(_NEEDS_A_PERSON, f"{address} is not in {file}")
+    stored = read_entry(line)
+    right: bool | None = None
+    reason = ""
+    try:
+        right = verify(stored, _read_password(address))
+    except Unverifiable as trouble:
+        reason = str(trouble)
+    if as_json:
+        told = {"address": address, "line": line.number, "scheme": stored.scheme.value, "use": stored.use.value}
+        click.echo(json.dumps({**told, "right": right, "reason": reason}))
+    else:
+        kind = "" if stored.scheme is Scheme.UNKNOWN else f" ({stored.scheme.value}: {stored.use.value})"
+        word = f"cannot be told: {reason}" if right is None else f"this is {'' if right else 'not '}the password"
+        click.echo(f"{file}:{line.number}: {address}{kind}: {word}")
+    sys.exit(_NEEDS_A_PERSON if right is None else _DONE if right else _REFUSED)
+
+
+def _read_password(address: str) -> Secret:
+    """From the terminal, else the first line of stdin, byte for byte."""
+    if sys.stdin.isatty():
+        return Secret(getpass.getpass(f"Password of {address}: ").encode("utf-8", "surrogateescape"))
+    return Secret(sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def _fail(code: int, text: str) -> NoReturn:
+    click.echo(f"migrator: {text}", err=True)
+    sys.exit(code)
