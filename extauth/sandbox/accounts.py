@@ -69,6 +69,7 @@ class Account:
     rights: list[str] = field(default_factory=list)
     prefs: Settings = field(default_factory=dict)
     alerts: list[str] = field(default_factory=list)
+    mail_rules: list[list[Value]] = field(default_factory=list)
     store: MailStore = field(default_factory=lambda: MailStore(check_name=check_mailbox_name))
 
     @property
@@ -107,6 +108,7 @@ class Domain:
     forwarders: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Settings] = field(default_factory=dict)
     lists: dict[str, Settings] = field(default_factory=dict)
+    subscribers: dict[str, dict[str, str]] = field(default_factory=dict)  # by list: address and mode
     aliases: dict[str, Account] = field(default_factory=dict)
 
     @property
@@ -135,6 +137,7 @@ class Directory:
         self.main_domain = main_domain.lower()
         self.domains: dict[str, Domain] = {}
         self.server_settings: Settings = {}
+        self.router_table = ""
         self.exists_code: int | None = None  # the guide's transcript has 501 for every name that is taken
         self.password_policy: Callable[[str], str | None] = lambda password: None  # why a password is refused
         self.create_domain(self.main_domain)

@@ -5,93 +5,21 @@ Commands, arguments and codes follow the published clients; names and keywords m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cli_client.format import FormatError, Value, parse_object
+from cli_client.format import Value
 from extauth.sandbox.accounts import Account, Directory, Domain, Refusal, change_settings, check_mailbox_name
+from extauth.sandbox.cli_arguments import Arguments
+from extauth.sandbox.cli_mail_commands import MailCommands
 from extauth.sandbox.mailstore import Mailbox, MailboxError, MailStore
 from wire.imap.names import decode_mailbox, encode_mailbox
 
 KINDS = ("MultiMailbox", "TextMailbox", "MailDirMailbox", "SlicedMailbox", "AGrade", "BGrade", "CGrade")
 
 
-class Arguments:
-    """The data objects behind a command word, taken from left to right."""
-
-    def __init__(self, text: bytes) -> None:
-        self._values: list[Value] = []
-        self._bare: list[bool] = []  # only what stands without quotes can be a keyword
-        at = 0
-        try:
-            while rest := text[at:].lstrip():
-                value, at = parse_object(text, at)
-                self._values.append(value)
-                self._bare.append(not rest.startswith(b'"'))
-        except FormatError as error:
-            raise Refusal(501, f"syntax error: {error.problem}") from None
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def take(self, what: str) -> Value:
-        """The next object, whatever it is."""
-        if not self._values:
-            raise Refusal(501, f"{what} is missing")
-        self._bare.pop(0)
-        return self._values.pop(0)
-
-    def string(self, what: str) -> str:
-        """The next object, a string."""
-        value = self.take(what)
-        if not isinstance(value, str):
-            raise Refusal(501, f"{what} is not a string")
-        return value
-
-    def dictionary(self, what: str) -> Mapping[str, Value]:
-        """The next object, a dictionary."""
-        value = self.take(what)
-        if not isinstance(value, dict):
-            raise Refusal(501, f"{what} is not a dictionary")
-        return value
-
-    def strings(self, what: str) -> list[str]:
-        """The next object, an array of strings (a lone string counts as one)."""
-        value = self.take(what)
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-            raise Refusal(501, f"{what} is not an array of strings")
-        return [str(item) for item in items]
-
-    def number(self, what: str) -> int:
-        """The next object, a number, bare digits too."""
-        value = self.take(what)
-        try:
-            return value if isinstance(value, int) else int(str(value))
-        except ValueError:
-            raise Refusal(501, f"{what} is not a number") from None
-
-    def keyword(self, *words: str) -> str | None:
-        """The next object if it is one of these words, in lower case; else nothing is taken."""
-        if not self._values or not self._bare[0]:
-            return None
-        if str(self._values[0]).lower() not in {word.lower() for word in words}:
-            return None
-        return self.string("keyword").lower()
-
-    def need(self, word: str) -> None:
-        """Take a word that must stand here."""
-        if self.keyword(word) is None:
-            raise Refusal(501, f"{word} is missing")
-
-    def end(self) -> None:
-        """Refuse what is left over."""
-        if self._values:
-            raise Refusal(501, "too many parameters")
-
-
 @dataclass(slots=True)
-class Commands:
+class Commands(MailCommands):
     """Carries commands out. `log` keeps WriteLog's lines; `kill_sessions` is told whose sessions to end."""
 
     directory: Directory
@@ -225,62 +153,6 @@ class Commands:
     def get_account_subscription(self, a: Arguments) -> Value:
         return [decode_mailbox(name) for name in self._account(a).store.subscriptions]
 
-    # -- forwarders, groups, routing -----------------------------------------------------------------------------------
-
-    def create_forwarder(self, a: Arguments) -> None:
-        name, domain = self.directory.free_name(a.string("forwarder name"))
-        a.need("TO")
-        domain.forwarders[name] = a.string("address")
-
-    def delete_forwarder(self, a: Arguments) -> None:
-        name, domain = self._object(a)
-        if domain.forwarders.pop(name, None) is None:
-            raise Refusal(513, "unknown forwarder")
-
-    def get_forwarder(self, a: Arguments) -> Value:
-        name, domain = self._object(a)
-        if name not in domain.forwarders:
-            raise Refusal(513, "unknown forwarder")
-        return domain.forwarders[name]
-
-    def list_forwarders(self, a: Arguments) -> Value:
-        return list(self._domain(a).forwarders)
-
-    def find_forwarders(self, a: Arguments) -> Value:
-        domain = self._domain(a)
-        a.need("TO")
-        address = a.string("address").lower()
-        return [name for name, target in domain.forwarders.items() if target.lower() == address]
-
-    def create_group(self, a: Arguments) -> None:
-        name, domain = self.directory.free_name(a.string("group name"))
-        domain.groups[name] = dict(a.dictionary("settings")) if len(a) else {}
-
-    def get_group(self, a: Arguments) -> Value:
-        name, domain = self._object(a)
-        if name not in domain.groups:
-            raise Refusal(513, "unknown group")
-        return dict(domain.groups[name])
-
-    def list_groups(self, a: Arguments) -> Value:
-        return list(self._domain(a).groups)
-
-    def route(self, a: Arguments) -> Value:
-        address = a.string("address")
-        a.keyword("mail", "access", "signal")
-        name, domain_name = self.directory.split(address)
-        domain = self.directory.domains.get(domain_name)
-        if domain is None:
-            return ["SMTP", domain_name, address]
-        if name in domain.forwarders:
-            return self.route(Arguments(b'"' + domain.forwarders[name].encode() + b'"'))
-        if name in domain.groups:
-            return ["GROUP", f"{name}@{domain.name}", ""]
-        account = self.directory.find(address)
-        if account is None:
-            raise Refusal(513, "unknown user account")
-        return ["LOCAL", account.address, ""]
-
     # -- domains and the server ----------------------------------------------------------------------------------------
 
     def list_domains(self, a: Arguments) -> Value:
@@ -350,16 +222,6 @@ class Commands:
         a.end()
 
     # -- arguments -----------------------------------------------------------------------------------------------------
-
-    def _account(self, a: Arguments) -> Account:
-        return self.directory.account(a.string("account name"))
-
-    def _object(self, a: Arguments) -> tuple[str, Domain]:
-        name, domain = self.directory.split(a.string("name"))
-        return name, self.directory.domain(domain)
-
-    def _domain(self, a: Arguments) -> Domain:
-        return self.directory.domain(a.string("domain name") if len(a) else "")
 
     def _mailbox_name(self, a: Arguments) -> tuple[Account, bytes]:
         account = self._account(a)
@@ -434,6 +296,6 @@ def _domain_objects(domain: Domain, wanted: str, limit: int, kinds: set[str], co
 
 _COMMANDS: dict[str, Callable[[Commands, Arguments], Value | None]] = {
     name.replace("_", ""): method
-    for name, method in vars(Commands).items()
+    for name, method in (vars(MailCommands) | vars(Commands)).items()
     if callable(method) and not name.startswith("_") and name not in ("run", "kill_sessions")
 }
