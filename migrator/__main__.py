@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from migrator.alias_command import aliases
 from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
 from migrator.hashes_command import hashes
 from migrator.model import Job, Outlook, Phase
@@ -48,6 +49,9 @@ _config = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Copies the mail of users who have logged in, and keeps their passwords sealed until then."""
+
+
+cli.add_command(aliases)
 
 
 @cli.command()
