@@ -19,7 +19,7 @@ from typing import Final
 from extauth.places import Places
 from extauth.verify import Report
 from migrator.hash_file import HashFile
-from migrator.hash_table import HashTable, Line, read_entry
+from migrator.hash_table import Line, find_account, read_entry
 from migrator.password_check import Unverifiable, is_slow, verify
 from migrator.passwords import PasswordHash, Scheme
 from migrator.settings import DomainSettings
@@ -57,7 +57,7 @@ class HashVerifier:
             source = self._sources[key] = _Source(domain.hashes, domain)
         try:
             async with asyncio.timeout_at(deadline):
-                line = _find(await source.file.table(), domain, address)
+                line = find_account(await source.file.table(), domain, address)
                 if line is None:
                     return Answer(Verdict.LATER, "not in the file of password hashes")
                 return await self._compare(source, line, password, turn_by)
@@ -100,14 +100,3 @@ class HashVerifier:
             f"{path}:{line.number}: the password of {line.name} cannot be checked: {reason}."
             f" `migrator hashes {path}` lists all such lines",
         )
-
-
-def _find(table: HashTable, domain: DomainSettings, address: str) -> Line | None:
-    """The line of `address`, under its own name or the one it has at the old server."""
-    login = domain.source_login(address).decode("utf-8", "surrogateescape").lower()
-    names = [address, domain.old_address(address)]
-    if "@" in login:
-        names.append(login)
-    elif domain.name != "default":  # a bare name is of the table's domain, and of nobody where the table serves many
-        names.append(f"{login}@{domain.name}")
-    return table.find(*names)

@@ -16,6 +16,7 @@ import click
 from migrator.alias_command import aliases
 from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
 from migrator.hashes_command import hashes
+from migrator.left_command import left
 from migrator.model import Job, Outlook, Phase
 from migrator.shadow_command import shadow_switch
 from wire.outcome import SetupTrouble, Temporary, Trouble
@@ -290,6 +291,7 @@ def _fail(code: int, text: str) -> NoReturn:
 
 cli.add_command(shadow_switch)
 cli.add_command(hashes)
+cli.add_command(left)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

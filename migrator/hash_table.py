@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from migrator.password_forms import read_password
 from migrator.passwords import PasswordHash, Scheme
+from migrator.settings import DomainSettings
 
 _CLEAR: Final = re.compile(r"\{(?:PLAIN|CLEAR|CLEARTEXT)\}", re.IGNORECASE)
 _PASSWD_FIELDS: Final = (7, 9, 10)  # passwd, shadow, master.passwd
@@ -113,6 +114,23 @@ def _first_field(rest: str) -> tuple[str, str]:
     if not _CLEAR.match(rest) or len(fields) == 1 or len(fields) + 1 in _PASSWD_FIELDS:
         return fields[0], ""
     return fields[0], "clear text with a colon in it or after it: put a tab between name and password"
+
+
+def find_account(table: HashTable, domain: DomainSettings, address: str) -> Line | None:
+    """The line of `address`, under its own name or the one it has at the old server."""
+    login = domain.source_login(address).decode("utf-8", "surrogateescape").lower()
+    names = [address, domain.old_address(address)]
+    if "@" in login:
+        names.append(login)
+    elif domain.name != "default":  # a bare name is of the table's domain, and of nobody where the table serves many
+        names.append(f"{login}@{domain.name}")
+    return table.find(*names)
+
+
+def account_of(domain: DomainSettings, name: str) -> str:
+    """The address here of whoever has the address `name` at the old server."""
+    user, _, old = name.rpartition("@")
+    return f"{user}@{domain.name}" if old == domain.old_domain and domain.name != "default" else name
 
 
 def addresses_of(table: HashTable) -> list[str]:
