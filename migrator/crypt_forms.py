@@ -16,6 +16,7 @@ from migrator.passwords import PasswordHash, Scheme
 
 _64: Final = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # crypt's own order, not base64's
 _S: Final = "[./0-9A-Za-z]"
+_DES_BLOCK: Final = rf"{_S}{{10}}[.26AEIMQUYcgkosw]"
 _SALT: Final = r"[!-#%-)+-9<-\[\]-~]"  # what libxcrypt takes in a salt: printable, none of $ : ; * and backslash
 _Read = Callable[[str, re.Match[str]], PasswordHash]
 
@@ -233,10 +234,7 @@ _CRYPT: Final[tuple[tuple[str, re.Pattern[str], _Read, Scheme], ...]] = (
     ),
     ("_", _form(rf"_({_S}{{4}}){_S}{{4}}{_S}{{11}}"), _bsdi, Scheme.BSDI_CRYPT),
     # 64 bits in 11 characters: the last one has two bits that are always 0, which tells many words from a hash
-    (
-        "",
-        _form(rf"{_S}{{12}}[.26AEIMQUYcgkosw]"),
-        _fixed(Scheme.DES_CRYPT, taken=True, rounds=25),
-        Scheme.DES_CRYPT,
-    ),
+    ("", _form(rf"{_S}{{2}}{_DES_BLOCK}"), _fixed(Scheme.DES_CRYPT, taken=True, rounds=25), Scheme.DES_CRYPT),
+    # OpenLDAP's {CRYPT} of a password of more than eight characters, on systems with libxcrypt
+    ("", _form(rf"{_S}{{2}}(?:{_DES_BLOCK}){{2,16}}"), _fixed(Scheme.BIG_CRYPT, rounds=400), Scheme.BIG_CRYPT),
 )

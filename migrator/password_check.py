@@ -12,6 +12,8 @@ import hashlib
 import hmac
 import warnings
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 from migrator import libcrypt
@@ -41,10 +43,12 @@ _QUICK: Final = frozenset(  # microseconds, so that a thread would cost more tha
         Scheme.MD4,
         Scheme.SHA1,
         Scheme.SHA256,
+        Scheme.SHA384,
         Scheme.SHA512,
         Scheme.SALTED_MD5,
         Scheme.SALTED_SHA1,
         Scheme.SALTED_SHA256,
+        Scheme.SALTED_SHA384,
         Scheme.SALTED_SHA512,
         Scheme.NS_MTA_MD5,
         Scheme.PLAIN,
@@ -138,6 +142,8 @@ def _crypt(stored: PasswordHash, given: bytes) -> bool:
     if b"\0" in given:
         return False  # crypt(3) would take the part before it for the password; nobody's password holds one
     made = libcrypt.crypt(given, stored.crypt)
+    if stored.scheme is Scheme.BIG_CRYPT:  # as long as the password needs it
+        return made[:2] == stored.crypt[:2] and hmac.compare_digest(made, stored.crypt)
     if len(made) != len(stored.crypt) or made.rpartition("$")[0] != stored.crypt.rpartition("$")[0]:
         raise Unverifiable(f"{stored.scheme.value}: libcrypt reads the parameters differently")
     return hmac.compare_digest(made, stored.crypt)
@@ -156,11 +162,12 @@ def _argon2(stored: PasswordHash, given: bytes) -> bool:
         raise Unverifiable(f"argon2: {clean_reason(str(error), 80)}") from None
 
 
+@cache
 def _passlib(name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # passlib asks the standard library's crypt module first
-        import passlib.hash  # type: ignore[import-untyped]  # noqa: PLC0415 - it has no types, and takes its time
-    return getattr(passlib.hash, name)
+        # 40 ms, for whoever meets such a hash
+        return getattr(import_module("passlib.hash"), name)
 
 
 def _by_passlib(name: str) -> Callable[[PasswordHash, bytes], bool]:
@@ -171,15 +178,16 @@ def _by_passlib(name: str) -> Callable[[PasswordHash, bytes], bool]:
 
 
 def _md4(stored: PasswordHash, given: bytes) -> bool:
-    from passlib.crypto.digest import lookup_hash  # type: ignore[import-untyped]  # noqa: PLC0415 - as above
-
-    return hmac.compare_digest(lookup_hash("md4").const(given).digest(), stored.digest)
+    _passlib("nthash")  # without its warning
+    lookup = import_module("passlib.crypto.digest").lookup_hash
+    return hmac.compare_digest(lookup("md4").const(given).digest(), stored.digest)
 
 
 def _nt(stored: PasswordHash, given: bytes) -> bool:
-    """MD4 of UTF-16. The bytes are UTF-8, or else Latin-1."""
-    made = _passlib("nthash").raw(_characters(given))
-    return hmac.compare_digest(made, stored.digest)
+    """MD4 of UTF-16. The bytes are UTF-8; or Latin-1, for which libcrypt takes all that it is given."""
+    handler = _passlib("nthash")
+    texts = {_characters(given), given.decode("latin-1")}
+    return any(hmac.compare_digest(handler.raw(text), stored.digest) for text in texts)
 
 
 def _lanman(stored: PasswordHash, given: bytes) -> bool:
@@ -206,6 +214,7 @@ def _characters(given: bytes) -> str:
 
 _CHECKS: Final[dict[Scheme, Callable[[PasswordHash, bytes], bool]]] = {
     Scheme.DES_CRYPT: _crypt,
+    Scheme.BIG_CRYPT: _crypt,
     Scheme.BSDI_CRYPT: _crypt,
     Scheme.MD5_CRYPT: _crypt,
     Scheme.BCRYPT: _crypt,
@@ -222,10 +231,12 @@ _CHECKS: Final[dict[Scheme, Callable[[PasswordHash, bytes], bool]]] = {
     Scheme.MD5: _by_digest("md5"),
     Scheme.SHA1: _by_digest("sha1"),
     Scheme.SHA256: _by_digest("sha256"),
+    Scheme.SHA384: _by_digest("sha384"),
     Scheme.SHA512: _by_digest("sha512"),
     Scheme.SALTED_MD5: _by_digest("md5"),
     Scheme.SALTED_SHA1: _by_digest("sha1"),
     Scheme.SALTED_SHA256: _by_digest("sha256"),
+    Scheme.SALTED_SHA384: _by_digest("sha384"),
     Scheme.SALTED_SHA512: _by_digest("sha512"),
     Scheme.NS_MTA_MD5: _ns_mta_md5,
     Scheme.LANMAN: _lanman,

@@ -18,6 +18,7 @@ class Scheme(Enum):
     """A kind of stored password; the value is how it is called in lists."""
 
     DES_CRYPT = "des-crypt"
+    BIG_CRYPT = "bigcrypt"  # DES, 11 more characters for each 8 of the password
     BSDI_CRYPT = "bsdi-crypt"
     MD5_CRYPT = "md5-crypt"  # $1$
     APR_MD5 = "apr1-md5"  # $apr1$, Apache's htpasswd
@@ -34,10 +35,12 @@ class Scheme(Enum):
     MD4 = "md4"
     SHA1 = "sha1"
     SHA256 = "sha256"
+    SHA384 = "sha384"
     SHA512 = "sha512"
     SALTED_MD5 = "salted-md5"
     SALTED_SHA1 = "salted-sha1"
     SALTED_SHA256 = "salted-sha256"
+    SALTED_SHA384 = "salted-sha384"
     SALTED_SHA512 = "salted-sha512"
     NS_MTA_MD5 = "ns-mta-md5"
     LANMAN = "lanman"
@@ -69,7 +72,17 @@ CANNOT_BE_CHECKED: Final = frozenset(
     {Scheme.CRAM_MD5, Scheme.DIGEST_MD5, Scheme.OTHER, Scheme.LOCKED, Scheme.ABSENT, Scheme.UNKNOWN}
 )
 _CUTTABLE: Final = frozenset(
-    {Scheme.SALTED_MD5, Scheme.SALTED_SHA1, Scheme.SALTED_SHA256, Scheme.SALTED_SHA512, Scheme.PLAIN, Scheme.ARGON2}
+    {
+        Scheme.SALTED_MD5,
+        Scheme.SALTED_SHA1,
+        Scheme.SALTED_SHA256,
+        Scheme.SALTED_SHA384,
+        Scheme.SALTED_SHA512,
+        Scheme.PLAIN,
+        Scheme.ARGON2,
+        Scheme.BIG_CRYPT,
+        Scheme.DES_CRYPT,  # the beginning of a bigcrypt is one
+    }
 )
 
 

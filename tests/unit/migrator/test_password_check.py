@@ -41,7 +41,13 @@ def test_an_empty_password_is_never_checked(vector: Vector) -> None:
 @pytest.mark.parametrize("salt", [b"", b"\0", b"1234", b"12345678", bytes(range(64)), bytes(256)])
 def test_salts_of_any_length(salt: bytes) -> None:
     """OpenLDAP's, Dovecot's and Sun's salts differ in length."""
-    for prefix, algorithm in (("SMD5", "md5"), ("SSHA", "sha1"), ("SSHA256", "sha256"), ("SSHA512", "sha512")):
+    for prefix, algorithm in (
+        ("SMD5", "md5"),
+        ("SSHA", "sha1"),
+        ("SSHA256", "sha256"),
+        ("SSHA384", "sha384"),
+        ("SSHA512", "sha512"),
+    ):
         raw = hashlib.new(algorithm, b"s\xe9cret" + salt).digest() + salt
         stored = read_password(f"{{{prefix}}}{b64encode(raw).decode()}")
         assert verify(stored, Secret(b"s\xe9cret"))
