@@ -48,6 +48,11 @@ class Access:
         prefix = self.prefix.decode("utf-8", "backslashreplace")
         return f"{self.endpoint} {login}" + (f" {prefix}" if prefix else "")
 
+    @property
+    def account(self) -> str:
+        """Whose mailboxes these are, whoever logs in for them."""
+        return (self.prefix.strip(b"~/") or self.authzid or self.login).decode("utf-8", "backslashreplace")
+
 
 async def connect_patiently(connect: Callable[[], Awaitable[T]]) -> T:
     """What `connect` gives, tried a few times while nobody answers the door.

@@ -141,9 +141,7 @@ async def _put_aside(delivery: Delivery, message: Refused, reasons: Sequence[str
 
 def origin_of(session: Session, marks: MailboxMarks, uid: int) -> Origin:
     """The message as the quarantine knows it: by the target account, whoever logs in there for it."""
-    access = session.target_access
-    account = access.prefix.strip(b"~/") or access.authzid or access.login
-    return Origin(account.decode("utf-8", "backslashreplace"), marks.source, marks.source_uidvalidity, uid)
+    return Origin(session.target_access.account, marks.source, marks.source_uidvalidity, uid)
 
 
 def transformer_of(longest_line: int, form: str) -> Transformer | None:

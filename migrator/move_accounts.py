@@ -36,7 +36,7 @@ from migrator.move_program import (
     with_marks,
 )
 from migrator.options import CopyOptions
-from migrator.pop_submit import Submission
+from migrator.pop_smtp import Submission
 from migrator.preview import Preview
 from migrator.proof import summary
 from migrator.report import CopyInterrupted, Report

@@ -30,7 +30,8 @@ from migrator.move_program import (
     with_marks,
 )
 from migrator.options import CopyOptions
-from migrator.pop_submit import Submission, submit_account
+from migrator.pop_smtp import Submission
+from migrator.pop_submit import submit_account
 from migrator.preview import Preview, preview_maildrop
 from migrator.report import Report
 from migrator.screen import Screen
@@ -39,7 +40,8 @@ from migrator.session import Surroundings
 USAGE_TEXT: Final = (
     "usage: MovePOPMail [flags] POPserver POPname POPpassword SMTPserver SMTPrecipient\n"
     "flags: --verbose --json --dry-run --delete --notimeout --oldPasswordFile file (then * stands for the password)\n"
-    "  --limit-rate 2MiB/s --caFile file --noCertificateCheck --newPasswordFile file (with an imap:// target)\n"
+    "  --max-size 8MiB --limit-rate 2MiB/s --window 22:00-06:00 --quarantine directory\n"
+    "  --caFile file --noCertificateCheck --newPasswordFile file (with an imap:// target)\n"
     "  with an imap:// target: --archiveSeen mailbox (mail that was seen goes there instead of INBOX: by the server's\n"
     "  Status lines or LAST) --seenOlder 30d (older mail counts as seen: few servers tell what was)\n"
     "servers: host, host:port, pop3://host, pop3s://host, smtp+starttls://host, imap://host and the like"

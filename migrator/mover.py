@@ -17,6 +17,7 @@ from typing import Final
 from migrator.access import Access
 from migrator.account_plan import ends_of, plan_account, subscriptions_of
 from migrator.acls import copy_acl, owners_of
+from migrator.carry_over import carry_over
 from migrator.crew import Crew
 from migrator.identity import identify
 from migrator.mailbox_copy import MOST_BREAKS, MailboxCopy
@@ -100,13 +101,13 @@ class _Run:
             try:
                 await self._attempt()
             except WindowClosed as closed:
-                _carry_over(earlier, self.report)
+                carry_over(earlier, self.report)
                 if not self._around.patient:
                     raise CopyInterrupted(closed, self.report) from closed
                 attempt = number = 0
                 continue
             except Temporary as trouble:
-                _carry_over(earlier, self.report)
+                carry_over(earlier, self.report)
                 if not self.report.mailboxes:
                     raise
                 before, done = done, max(done, self._dealt_with())
@@ -118,7 +119,7 @@ class _Run:
                 self._around.checkpoint("connection lost")
                 await self._around.sleep(rest)
                 continue
-            _carry_over(earlier, self.report)
+            carry_over(earlier, self.report)
             return self.report
 
     def _rest_after(self, trouble: Temporary, attempt: int) -> float | None:
@@ -273,27 +274,3 @@ async def _both_alive(session: Session) -> bool:
     except Temporary:
         return False
     return True
-
-
-def _carry_over(earlier: Report, now: Report) -> None:
-    """What an earlier attempt of this run has copied was found as `already` by a later one: count it as copied."""
-    before = {box.source: box for box in earlier.mailboxes}
-    for box in now.mailboxes:
-        if (old := before.pop(box.source, None)) is None:
-            continue
-        if box.messages and old.messages:
-            gained = max(box.already - old.already, 0)
-            box.copied, box.already = box.copied + gained, box.already - gained
-        elif old.messages:  # this attempt did not get as far
-            box.messages, box.left, box.copied, box.already = old.messages, old.left, old.copied, old.already
-            box.refused, box.vanished, box.left_out = old.refused, old.vanished, old.left_out
-        box.too_large = box.too_large or old.too_large
-        box.octets += old.octets
-        box.repaired = old.repaired + box.repaired
-        box.deleted += old.deleted
-        box.flagged += old.flagged
-        for text in old.notes:
-            box.note(text)
-    now.mailboxes += before.values()
-    now.subscribed += earlier.subscribed
-    now.inbox = now.inbox or earlier.inbox

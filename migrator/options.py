@@ -280,6 +280,9 @@ _COMMON: Final[Mapping[str, tuple[int, Apply]]] = {
     "--caFile": _text("ca_file", empty=False),
     "--dry-run": _set(dry_run=True),
     "--limit-rate": _value("rate", parse_rate),
+    "--max-size": _value("max_size", parse_size),
+    "--window": _value("window", Window.parse),
+    "--quarantine": _value("quarantine", _directory),
     "--noCertificateCheck": _set(check_certificates=False),
 }
 _POP: Final[Mapping[str, tuple[int, Apply]]] = {
@@ -305,7 +308,6 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--renameMailboxList": (1, _rename_list),
     "--filter": (2, _filter),
     "--compress": _set(compress=True),
-    "--max-size": _value("max_size", parse_size),
     "--connections": _value("connections", _connections),
     "--sourceUser": _text("source_user", empty=False),
     "--targetUser": _text("target_user", empty=False),
@@ -313,6 +315,4 @@ _IMAP: Final[Mapping[str, tuple[int, Apply]]] = {
     "--special-use": _set(special_use=True),
     "--syncFlags": _set(sync_flags=True),
     "--recopy": (1, _recopy),
-    "--window": _value("window", Window.parse),
-    "--quarantine": _value("quarantine", _directory),
 }

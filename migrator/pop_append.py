@@ -14,6 +14,7 @@ from typing import Final
 from migrator.content import ContentDigest, message_id
 from migrator.dates import header_date, render_internal_date
 from migrator.intents import Description
+from migrator.pop_aside import PopAside
 from migrator.pop_source import PopSource, Spooled
 from migrator.repair import Rung, Scanner, ladder, rung
 from migrator.report import MailboxReport, RepairedMessage
@@ -72,6 +73,7 @@ class PopAppender:
     around: Surroundings
     report: MailboxReport
     record: Record
+    aside: PopAside
     tolerated: frozenset[str] = frozenset()  # oddities of messages that this target has taken
 
     async def send(self, batch: PopBatch) -> None:
@@ -146,11 +148,12 @@ class PopAppender:
                 refusal = await self._repaired(batch, key, step)
                 if refusal is None:
                     text = "; ".join(dict.fromkeys(reasons))
-                    uidl = dict(self.pop.listing)[message.number].decode("latin-1") or f"number {message.number}"
-                    self.report.repaired.append(RepairedMessage(uidl, message.size, step.sentence, text))
+                    name = self.pop.name_of(message.number)
+                    self.report.repaired.append(RepairedMessage(name, message.size, step.sentence, text))
                     return
                 reasons.append(f"{step.sentence}: {refusal.text}")
-        reason = "; ".join(dict.fromkeys(reasons))
+        flags = [flag.decode("ascii") for flag in batch.place.flags]
+        reason = await self.aside.keep(key, message, reasons, date=self._date(message), flags=flags)
         batch.settled[key] = self._mark(batch, UidlState.REFUSED, message, reason=reason)
 
     async def _repaired(self, batch: PopBatch, key: bytes, step: Rung) -> MessageRefused | None:

@@ -7,7 +7,6 @@ are missing, shared, or new since the server was replaced.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -19,16 +18,11 @@ from migrator.mover import BeforeCopy
 from migrator.options import CopyOptions
 from migrator.pop_ahead import ReadAhead
 from migrator.pop_append import PopAppender, PopBatch, PopPlace, never_sent
+from migrator.pop_aside import PopAside, leave_out_large
+from migrator.pop_hours import within_window
 from migrator.pop_seen import Seen, shown_anew
 from migrator.pop_source import PopSource, Spooled, Withheld
-from migrator.report import (
-    CopyInterrupted,
-    MailboxReport,
-    Progress,
-    RefusedMessage,
-    Report,
-    SameMailbox,
-)
+from migrator.report import MailboxReport, Progress, RefusedMessage, Report, SameMailbox
 from migrator.resolution import plausible_ones, uids_from, wait_for_late_server
 from migrator.session import Surroundings
 from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore, set_back
@@ -53,31 +47,27 @@ async def copy_account(
 ) -> Report:
     """Copy the maildrop into the target's INBOX. Returns and raises what `mover.copy_account` does."""
     around = around or Surroundings()
-    started = asyncio.get_running_loop().time()
-    report = Report(source.label, target.label)
-    pop = await PopSource.open(source, options.timeout, options.rate)
-    try:
-        around.checkpoint("source: logged in")
-        report.inbox = pop.identity
-        if before_copy is not None:
-            await before_copy(report.inbox)
-        imap = await open_imap(target, source=False, timeout=options.timeout)
+
+    async def attempt(report: Report) -> None:
+        pop = await PopSource.open(source, options.timeout, options.rate)
         try:
-            imap.progress_timeout = options.timeout
-            box = MailboxReport("INBOX", "INBOX", messages=len(pop.listing), left=len(pop.listing))
-            report.mailboxes.append(box)
-            await _PopCopy(pop, imap, target.prefix, options, marks, around, box).run()
-            await imap.logout()
+            around.checkpoint("source: logged in")
+            report.inbox = pop.identity
+            if before_copy is not None:
+                await before_copy(report.inbox)
+            imap = await open_imap(target, source=False, timeout=options.timeout)
+            try:
+                imap.progress_timeout = options.timeout
+                box = MailboxReport("INBOX", "INBOX", messages=len(pop.listing), left=len(pop.listing))
+                report.mailboxes.append(box)
+                await _PopCopy(pop, imap, target, options, marks, around, box).run()
+                await imap.logout()
+            finally:
+                imap.close()
         finally:
-            imap.close()
-    except Temporary as trouble:
-        if not report.mailboxes:
-            raise
-        raise CopyInterrupted(trouble, report) from trouble
-    finally:
-        pop.abort()
-        report.seconds = asyncio.get_running_loop().time() - started
-    return report
+            pop.abort()
+
+    return await within_window(attempt, Report(source.label, target.label), options, around)
 
 
 @dataclass(slots=True)
@@ -86,7 +76,7 @@ class _PopCopy:
 
     pop: PopSource
     imap: ImapClient
-    prefix: bytes  # of the target's mailbox names
+    target: Access
     options: CopyOptions
     store: UidlStore
     around: Surroundings
@@ -94,6 +84,7 @@ class _PopCopy:
     marks: dict[bytes, UidlMark] = field(default_factory=dict)
     keys: dict[int, bytes] = field(default_factory=dict)  # of messages that were recognised
     listing: Listing = field(default_factory=lambda: Listing([], {}))
+    aside: PopAside = field(default_factory=lambda: PopAside(None, ""))
     places: dict[bytes, PopPlace] = field(default_factory=dict)
     opened: bytes = b""  # the mailbox that is open at the target
     archived: int = 0
@@ -103,6 +94,8 @@ class _PopCopy:
     async def run(self) -> None:
         self.marks = await self.store.load()
         self.listing = Listing(self.pop.listing, self.marks)
+        self.aside = PopAside(self.around.quarantine, self.target.account)
+        self.aside.forget_arrived(self.marks)
         selected = await self._open_places()
         if not self.marks:
             await self._refuse_same(selected)
@@ -129,7 +122,7 @@ class _PopCopy:
         if archive:
             wanted.add(encode_mailbox(archive))
         for mailbox in sorted(wanted):
-            name = self.prefix + mailbox
+            name = self.target.prefix + mailbox
             try:
                 selected = await self.imap.select(name)
             except MailboxUnavailable:
@@ -139,7 +132,7 @@ class _PopCopy:
                 await self.imap.create(name)
                 selected = await self.imap.select(name)
             await self._add_place(mailbox, name, selected)
-        name = self.prefix + b"INBOX"
+        name = self.target.prefix + b"INBOX"
         selected = await self.imap.select(name)
         await self._add_place(b"", name, selected)
         self.around.checkpoint("target: opened a mailbox")
@@ -217,6 +210,8 @@ class _PopCopy:
                     settled[key] = replace(mark, state=UidlState.COPIED, uid=uid, reason="")
         dropped = [key for key in intents if key not in settled]
         await self._record(UidlChange(settled=settled, dropped=dropped))
+        for key in settled:
+            self.aside.forget(key)
 
     async def _find_again(self, intents: dict[bytes, UidlMark]) -> dict[bytes, Description]:
         """The intended messages that are still at the source, described; `uid` is the message number."""
@@ -238,7 +233,7 @@ class _PopCopy:
     @property
     def appender(self) -> PopAppender:
         if self._appender is None:
-            self._appender = PopAppender(self.imap, self.pop, self.around, self.report, self._record)
+            self._appender = PopAppender(self.imap, self.pop, self.around, self.report, self._record, self.aside)
         return self._appender
 
     def _recognise(self, message: Spooled) -> bytes:
@@ -254,6 +249,7 @@ class _PopCopy:
         wanted = [number for number, state in states.items() if state is None]
         wanted += [number for number, state in states.items() if state is UidlState.REFUSED]  # perhaps not any more
         report.already = len(states) - len(wanted)
+        wanted = leave_out_large(self.pop, wanted, self.options, report)
         report.left = self.todo = len(wanted)
         seen = await Seen.of(self.pop, self.options, self.around)
         batches = {place.mailbox: PopBatch(place) for place in self.places.values()}
@@ -294,6 +290,8 @@ class _PopCopy:
         return mailbox if full else None
 
     async def _flush(self, batches: dict[bytes, PopBatch], mailbox: bytes) -> None:
+        if batches[mailbox].spooled:
+            self.around.check_window(self.options.window)
         full, batches[mailbox] = batches[mailbox], PopBatch(self.places[mailbox])
         with closing(full):
             await self._copy_batch(full)
@@ -303,8 +301,7 @@ class _PopCopy:
         return mark.state if mark else None
 
     def _refuse(self, number: int, reason: str) -> None:
-        uidl = dict(self.pop.listing)[number].decode("latin-1") or f"number {number}"
-        self.report.refused.append(RefusedMessage(uidl, self.pop.sizes.get(number, 0), reason))
+        self.report.refused.append(RefusedMessage(self.pop.name_of(number), self.pop.sizes.get(number, 0), reason))
         self.report.left -= 1
 
     async def _copy_batch(self, batch: PopBatch) -> None:
@@ -338,6 +335,7 @@ class _PopCopy:
             if mark.state is UidlState.REFUSED:
                 self._refuse(message.number, mark.reason)
             else:
+                self.aside.forget(key)
                 report.copied += 1
                 self.archived += bool(mark.mailbox)
                 report.octets += message.size

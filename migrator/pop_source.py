@@ -63,6 +63,7 @@ class PopSource:
         self._client = client
         self._timeout = timeout
         self.listing: list[tuple[int, bytes]] = []  # number and UIDL, b"" where the server knows none
+        self.uidls: dict[int, bytes] = {}
         self.sizes: dict[int, int] = {}  # as the server counts them: for planning only
         self.has_uidls = True
         self.broke_at = 0  # the number of the message at which the source broke off, or would not go on for now
@@ -87,6 +88,11 @@ class PopSource:
             self.has_uidls = False
             self.listing = [(number, b"") for number in self.sizes]
         self.listing.sort()
+        self.uidls = dict(self.listing)
+
+    def name_of(self, number: int) -> str:
+        """A message as a report names it."""
+        return self.uidls.get(number, b"").decode("latin-1") or f"number {number}"
 
     @property
     def identity(self) -> InboxIdentity:

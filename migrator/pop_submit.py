@@ -8,42 +8,30 @@ says that it may be there twice. The envelope sender is `<>`, so that nothing bo
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from migrator import pop_smtp
 from migrator.access import Access
 from migrator.options import CopyOptions
 from migrator.pop_ahead import ReadAhead
+from migrator.pop_aside import PopAside, leave_out_large
+from migrator.pop_hours import within_window
 from migrator.pop_seen import shown_anew
+from migrator.pop_smtp import Sending, Submission, close_all, connect
 from migrator.pop_source import PopSource, Spooled, Withheld
-from migrator.report import CopyInterrupted, MailboxReport, Progress, RefusedMessage, Report
+from migrator.report import MailboxReport, Progress, RefusedMessage, RepairedMessage, Report
 from migrator.session import Surroundings
 from migrator.uidl_marks import Listing, UidlChange, UidlMark, UidlState, UidlStore, set_back
-from wire.endpoint import Endpoint, TlsPolicy
+from migrator.window import WindowClosed
 from wire.outcome import MailboxUnavailable, MessageRefused, ProtocolTrouble, Temporary
-from wire.smtp import SmtpClient, SmtpReply
-from wire.smtp_convoy import COMMAND_PATIENCE, MESSAGE_PATIENCE, Convoy, Parcel
+from wire.smtp import SmtpReply
+from wire.smtp_convoy import Convoy
 
 WINDOW_MESSAGES: Final = 8  # written down and not answered: what a crash can double, and enough to hide 20 ms
 WINDOW_OCTETS: Final = 1 << 20  # of them; one message more may be under way
-_RESTS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # seconds after each 4xx in a row: a limit on incoming mail slows us
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Where the messages go."""
-
-    endpoint: Endpoint
-    recipient: str
-    tls: TlsPolicy
-
-    @property
-    def label(self) -> str:
-        """For reports and the key of marks."""
-        return f"{self.endpoint} {self.recipient}"
 
 
 async def submit_account(
@@ -55,33 +43,19 @@ async def submit_account(
     CopyInterrupted when either connection is lost or the server keeps saying "later", SourceRefused for the login.
     """
     around = around or Surroundings()
-    started = asyncio.get_running_loop().time()
-    report = Report(source.label, target.label)
-    pop = await PopSource.open(source, options.timeout, options.rate)
-    box = MailboxReport("INBOX", target.recipient, messages=len(pop.listing), left=len(pop.listing))
-    report.mailboxes.append(box)
-    run = _Submitting(pop, target, options, marks, around, box)
-    try:
-        await run.to_the_end()
-    except Temporary as trouble:
-        raise CopyInterrupted(trouble, report) from trouble
-    finally:
-        run.close()
-        pop.abort()
-        report.seconds = asyncio.get_running_loop().time() - started
-    return report
 
+    async def attempt(report: Report) -> None:
+        pop = await PopSource.open(source, options.timeout, options.rate)
+        box = MailboxReport("INBOX", target.recipient, messages=len(pop.listing), left=len(pop.listing))
+        report.mailboxes.append(box)
+        run = _Submitting(pop, target, options, marks, around, box)
+        try:
+            await run.to_the_end()
+        finally:
+            run.close()
+            pop.abort()
 
-@dataclass(slots=True, eq=False)
-class _Sending:
-    """One message from its intent to its answer."""
-
-    order: int
-    key: bytes
-    message: Spooled
-    before: UidlMark | None  # what stood there before the intent
-    tries: int = 0  # how often the server said "later" in a row
-    copied: int = 0  # how many had been accepted when it said so first
+    return await within_window(attempt, Report(source.label, target.label), options, around)
 
 
 @dataclass(slots=True)
@@ -97,15 +71,16 @@ class _Submitting:
     marks: dict[bytes, UidlMark] = field(default_factory=dict)
     keys: dict[int, bytes] = field(default_factory=dict)
     listing: Listing = field(default_factory=lambda: Listing([], {}))
+    aside: PopAside = field(default_factory=lambda: PopAside(None, ""))
     convoy: Convoy | None = None
     results: dict[bytes, UidlMark] = field(default_factory=dict)  # not on disk yet: they go with the next intents
-    flight: deque[_Sending] = field(default_factory=deque)  # handed over, in order, and not answered
-    again: deque[_Sending] = field(default_factory=deque)  # the server said "later", or closed before them
-    aside: list[_Sending] = field(default_factory=list)  # still "later" when the others were taken: tried once more
+    flight: deque[Sending] = field(default_factory=deque)  # handed over, in order, and not answered
+    again: deque[Sending] = field(default_factory=deque)  # the server said "later", or closed before them
+    late: list[Sending] = field(default_factory=list)  # still "later" when the others were taken: tried once more
     later: Temporary | None = None  # what the server said last, if nothing was accepted since
     heard: Temporary | None = None  # the last of them
     refusal: MailboxUnavailable | None = None  # of the recipient
-    gathered: list[_Sending] = field(default_factory=list)  # not written down yet
+    gathered: list[Sending] = field(default_factory=list)  # not written down yet
     spent: bool = False  # patience with a message has ended, and nothing was accepted all the while
     counter: int = 0
     todo: int = 0
@@ -114,12 +89,15 @@ class _Submitting:
         """Submit what is left; then delete at the source, if that was asked for."""
         self.marks = await self.store.load()
         self.listing = Listing(self.pop.listing, self.marks)
+        self.aside = PopAside(self.around.quarantine, self.target.recipient)
+        self.aside.forget_arrived(self.marks)
         for number, _ in self.pop.listing:
             if (key := self.listing.known(number)) is not None:
                 self.keys[number] = key
         wanted = [number for number, _ in self.pop.listing if self._state(number) is not UidlState.COPIED]
         wanted.sort(key=lambda number: self._state(number) is UidlState.REFUSED)
         self.report.already = len(self.pop.listing) - len(wanted)
+        wanted = leave_out_large(self.pop, wanted, self.options, self.report)
         self.report.left = self.todo = len(wanted)
         try:
             async with ReadAhead(self.pop.messages(wanted)) as ahead:
@@ -146,8 +124,7 @@ class _Submitting:
         """Drop the connection to the target, and what was spooled."""
         if self.convoy is not None:
             self.convoy.client.close()
-        for sending in (*self.gathered, *self.flight, *self.again, *self.aside):
-            sending.message.close()
+        close_all((*self.gathered, *self.flight, *self.again, *self.late))
 
     def _state(self, number: int) -> UidlState | None:
         mark = self.marks.get(self.keys.get(number, b""))
@@ -159,6 +136,7 @@ class _Submitting:
         """Gather, hand over, hear; while half a window is under way, the next half is gathered and written down."""
         broken: Temporary | None = None  # of the source: what came before it is sent first
         while True:
+            await self._keep_to_window()
             if broken is None:
                 try:
                     await self._gather(ahead)
@@ -169,9 +147,17 @@ class _Submitting:
             low = WINDOW_MESSAGES // 2 if self.gathered else len(self.flight) - 1
             await self._hand_over()
             await self._hear(low)
-        await self._try_aside()
+        await self._try_late()
         if broken is not None:
             raise broken
+
+    async def _keep_to_window(self) -> None:
+        """Outside the window hear what is under way, and raise WindowClosed."""
+        try:
+            self.around.check_window(self.options.window)
+        except WindowClosed:
+            await self._hear(0)
+            raise
 
     async def _gather(self, ahead: ReadAhead) -> None:
         """What is fetched already, as far as it may be under way; waits only where nothing is."""
@@ -195,7 +181,7 @@ class _Submitting:
                 message.close()
                 continue
             self.counter += 1
-            self.gathered.append(_Sending(self.counter, key, message, before))
+            self.gathered.append(Sending(self.counter, key, message, before))
             octets += message.size
 
     def _recognise(self, message: Spooled) -> bytes:
@@ -216,12 +202,12 @@ class _Submitting:
         self.gathered = []
         await self._send(convoy, group)
 
-    async def _send(self, convoy: Convoy, group: Sequence[_Sending]) -> None:
+    async def _send(self, convoy: Convoy, group: Sequence[Sending]) -> None:
         self.flight.extend(group)
         try:
             for sending in group:
                 self.around.checkpoint("target: before DATA")
-                await convoy.add(Parcel(sending.message.size, sending.message.chunks))
+                await convoy.add(sending.parcel)
         except Temporary as trouble:
             self._lost(convoy, trouble)
 
@@ -250,8 +236,7 @@ class _Submitting:
         if isinstance(said, SmtpReply):
             self._accepted(sending)
         elif isinstance(said, MessageRefused):
-            self._settle(sending, UidlState.REFUSED, said.text)
-            self._refuse(sending.message.number, said.text)
+            await self._refused(sending, said)
         else:
             sending.copied = sending.copied if sending.tries else self.report.copied
             sending.tries += 1
@@ -275,9 +260,22 @@ class _Submitting:
         self.again.extend(self.flight)
         self.flight.clear()
 
-    def _accepted(self, sending: _Sending) -> None:
+    async def _refused(self, sending: Sending, refusal: MessageRefused) -> None:
+        """Once more in another form if there is one; else it is kept as a file."""
+        if await sending.change(refusal):
+            self.again.append(sending)
+            return
+        reason = await self.aside.keep(sending.key, sending.message, sending.reasons)
+        self._settle(sending, UidlState.REFUSED, reason)
+        self._refuse(sending.message.number, reason)
+
+    def _accepted(self, sending: Sending) -> None:
         self._settle(sending, UidlState.COPIED)
         self._note_doubt(sending)
+        self.aside.forget(sending.key)
+        if sending.form is not None:
+            name, reasons = self.pop.name_of(sending.message.number), "; ".join(dict.fromkeys(sending.reasons))
+            self.report.repaired.append(RepairedMessage(name, sending.message.size, sending.form.sentence, reasons))
         self.spent = False
         if not self.again:
             self.later = None
@@ -286,20 +284,19 @@ class _Submitting:
         self.report.left -= 1
         self.around.checkpoint("target: a message was answered")
 
-    def _settle(self, sending: _Sending, state: UidlState, reason: str = "") -> None:
+    def _settle(self, sending: Sending, state: UidlState, reason: str = "") -> None:
         digest = sending.message.digest
         self.results[sending.key] = UidlMark(state, 0, 0, self.around.now(), reason, digest)
-        sending.message.close()
+        sending.close()
 
-    def _note_doubt(self, sending: _Sending) -> None:
+    def _note_doubt(self, sending: Sending) -> None:
         if sending.before is not None and sending.before.state is UidlState.INTENT:
             number = sending.message.number
             self.report.doubled += 1
             self.report.note(f"message {number} may be there twice: an earlier run did not hear the answer")
 
     def _refuse(self, number: int, reason: str) -> None:
-        uidl = dict(self.pop.listing)[number].decode("latin-1") or f"number {number}"
-        self.report.refused.append(RefusedMessage(uidl, self.pop.sizes.get(number, 0), reason))
+        self.report.refused.append(RefusedMessage(self.pop.name_of(number), self.pop.sizes.get(number, 0), reason))
         self.report.left -= 1
 
     # Later ------------------------------------------------------------------------------------------------------------
@@ -309,14 +306,14 @@ class _Submitting:
         if self.later is not None and self.spent:  # another one is not taken either: it is not the message
             raise self.later
         first, *others = sorted(self.again, key=lambda sending: sending.order)
-        if first.tries > len(_RESTS):
-            self.aside.append(first)
+        if first.tries > len(pop_smtp.RESTS):
+            self.late.append(first)
             self.again = deque(others)
             self.later, self.spent = None, first.copied == self.report.copied
             return
         if self.later is not None:
             self.report.note("the target said that it takes no more mail for a while; it was waited for")
-            await self.around.sleep(_RESTS[max(first.tries, 1) - 1])
+            await self.around.sleep(pop_smtp.RESTS[max(first.tries, 1) - 1])
         convoy = await self._connected()
         self.again = deque(others)
         await self._send(convoy, [first])
@@ -328,42 +325,27 @@ class _Submitting:
             self.again.clear()
             await self._send(convoy, others)
 
-    async def _try_aside(self) -> None:
+    async def _try_late(self) -> None:
         """What the server wanted later while it took others: once more, and else it is left for another run."""
-        if self.aside and self.spent and self.heard is not None:
+        if self.late and self.spent and self.heard is not None:
             raise self.heard
-        for sending in list(self.aside):
+        for sending in list(self.late):
             convoy = await self._connected()
-            self.aside.remove(sending)
+            self.late.remove(sending)
             await self._send(convoy, [sending])
             while self.flight:
                 await self._hear_one()
-            self.aside.extend(self.again)
+            self.late.extend(self.again)
             self.again.clear()
-        if self.aside:
-            numbers = ", ".join(str(sending.message.number) for sending in self.aside)
+        if self.late:
+            numbers = ", ".join(str(sending.message.number) for sending in self.late)
             self.report.postponed = f"the target wants message {numbers} later: {self.heard}"
 
     async def _connected(self) -> Convoy:
-        """The connection, opened anew where the server has closed it; a server that says "later" is waited for."""
-        if self.convoy is not None and (self.flight or self.convoy.usable):
-            return self.convoy
-        for rest in (*_RESTS, None):
-            deadline = asyncio.get_running_loop().time() + self.options.timeout
-            try:
-                client = await SmtpClient.connect(
-                    self.target.endpoint, self.target.tls, helo=_own_name(), deadline=deadline
-                )
-            except Temporary as trouble:
-                if rest is None or not trouble.code:
-                    raise
-                await self.around.sleep(rest)
-                continue
-            self.convoy = Convoy(client, "", self.target.recipient)
-            self.convoy.command_patience = max(self.options.timeout, COMMAND_PATIENCE)
-            self.convoy.message_patience = max(self.options.timeout, MESSAGE_PATIENCE)
-            return self.convoy
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        """The connection, opened anew where the server has closed it."""
+        if self.convoy is None or not (self.flight or self.convoy.usable):
+            self.convoy = await connect(self.target, self.options, self.around)
+        return self.convoy
 
     # The journal ------------------------------------------------------------------------------------------------------
 
@@ -371,7 +353,7 @@ class _Submitting:
         """The results, and what stood before the intents of messages that were not accepted, for certain."""
         settled, dropped = dict(self.results), []
         unclear = self.convoy.unclear if self.convoy is not None else 0
-        for at, sending in enumerate((*self.flight, *self.again, *self.aside)):
+        for at, sending in enumerate((*self.flight, *self.again, *self.late)):
             if at < unclear:
                 self._note_doubt(sending)  # the next run sends it again and says so
             elif sending.before is None:
@@ -391,8 +373,3 @@ class _Submitting:
             self.marks.pop(key, None)
         self.results.clear()
         self.around.checkpoint("journal: after a commit")
-
-
-def _own_name() -> str:
-    name = socket.gethostname()
-    return name if name and all(c.isascii() and (c.isalnum() or c in ".-") for c in name) else "localhost"

@@ -184,6 +184,9 @@ async def preview_maildrop(source: Access, target: str, options: CopyOptions, ma
             key = listing.known(number)
             if key is not None and known[key].state is UidlState.COPIED:
                 box.already += 1
+            elif 0 < options.max_size < (size := pop.sizes.get(number, 0)):
+                box.left_out += 1
+                box.too_large.append(LargeMessage(pop.name_of(number), size))
             else:
                 box.to_copy += 1
                 box.octets += pop.sizes.get(number, 0)

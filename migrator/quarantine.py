@@ -1,8 +1,9 @@
 """Messages that the target refused in every form, kept as files: the last rung, so that nothing is dropped.
 
-`<directory>/<account>/<mailbox>/<uidvalidity>-<uid>.eml` holds the original as the source gave it, a `.json` beside it
-says where it came from and why it is here. Files are 0600 in directories 0700, and appear under their names only when
-they are complete and on disk. No step follows a symbolic link below the directory, and none leaves it.
+`<directory>/<account>/<mailbox>/<uidvalidity>-<uid>.eml` (or `~<UIDL>.eml` of what came by POP) holds the original as
+the source gave it, a `.json` beside it says where it came from and why it is here. Files are 0600 in directories 0700,
+and appear under their names only when they are complete and on disk. No step follows a symbolic link below the
+directory, and none leaves it.
 """
 
 from __future__ import annotations
@@ -45,8 +46,40 @@ class Origin:
         """Directory, directory and file name without its ending; different for different messages."""
         return safe_name(self.account), safe_name(self.mailbox), f"{self.uidvalidity}-{self.uid}"
 
+    @property
+    def identity(self) -> Mapping[str, str | int]:
+        """What tells it from the others of its mailbox, for the `.json`."""
+        return {"uidvalidity": self.uidvalidity, "uid": self.uid}
+
     def __str__(self) -> str:
         return f"message {self.uid} of {show(self.mailbox)!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class PopOrigin:
+    """The same for a message of a maildrop. `key` is that of its mark: `u` and its UIDL, or `d` and its content's."""
+
+    account: str
+    key: bytes
+    mailbox: bytes = b"INBOX"
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """The marks are `~` for a UIDL and `~~` for a digest: no safe name and no number begins so."""
+        mark = "~" if self.key.startswith(b"u") else "~~"
+        return safe_name(self.account), safe_name(self.mailbox), mark + safe_name(self.key[1:])
+
+    @property
+    def identity(self) -> Mapping[str, str | int]:
+        """The UIDL, or the digest of a message that its UIDL does not tell from others."""
+        return {"uidl" if self.key.startswith(b"u") else "digest": self.key[1:].decode("latin-1")}
+
+    def __str__(self) -> str:
+        (name,) = self.identity.values()
+        return f"message {ascii(name)[1:-1]} of {show(self.mailbox)!r}"
+
+
+AnyOrigin = Origin | PopOrigin
 
 
 class Quarantine:
@@ -58,14 +91,21 @@ class Quarantine:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def path(self, origin: Origin) -> Path:
+    def path(self, origin: AnyOrigin) -> Path:
         """Where the message lies, or would."""
         account, mailbox, name = origin.parts
         return self._directory / account / mailbox / f"{name}.eml"
 
+    def kept(self, account: str, mailbox: bytes) -> set[str]:
+        """File names, without their endings, of what is kept of a mailbox; none where it cannot be looked at."""
+        folder = self._directory / safe_name(account) / safe_name(mailbox)
+        with contextlib.suppress(OSError):
+            return {name.removesuffix(".eml") for name in os.listdir(folder) if name.endswith(".eml")}
+        return set()
+
     async def store(
         self,
-        origin: Origin,
+        origin: AnyOrigin,
         chunks: AsyncIterable[bytes],
         *,
         reasons: Sequence[str],
@@ -82,8 +122,7 @@ class Quarantine:
                 **details,
                 "account": origin.account,
                 "mailbox": show(origin.mailbox),
-                "uidvalidity": origin.uidvalidity,
-                "uid": origin.uid,
+                **origin.identity,
                 "size": size,
                 "reasons": list(reasons),
             }
@@ -92,7 +131,7 @@ class Quarantine:
             await asyncio.to_thread(os.fsync, folder)
         return self.path(origin)
 
-    def forget(self, origin: Origin) -> bool:
+    def forget(self, origin: AnyOrigin) -> bool:
         """Remove the message, which arrived after all, and what was made for it alone; whether it was there."""
         account, mailbox, name = origin.parts
         try:
@@ -108,7 +147,7 @@ class Quarantine:
         return True
 
     @contextmanager
-    def _speaking_of(self, origin: Origin) -> Iterator[None]:
+    def _speaking_of(self, origin: AnyOrigin) -> Iterator[None]:
         """Raise what the operating system says in our words."""
         try:
             yield
@@ -121,7 +160,7 @@ class Quarantine:
             raise kind(f"{origin} cannot be kept in {self._directory}: {error.strerror}", scope=Scope.SETUP) from None
 
     @contextmanager
-    def _opened(self, origin: Origin, *, make: bool) -> Iterator[list[int]]:
+    def _opened(self, origin: AnyOrigin, *, make: bool) -> Iterator[list[int]]:
         """Descriptors of the directories: the first, the account's, the mailbox's, each looked up in the one before."""
         opened: list[int] = []
         try:

@@ -15,11 +15,15 @@ from migrator.access import Access
 from migrator.ledger.marks import LedgerUidls
 from migrator.ledger.store import Store
 from migrator.options import CopyOptions
-from migrator.pop_submit import Submission, submit_account
+from migrator.pop_smtp import Submission
+from migrator.pop_submit import submit_account
+from migrator.quarantine import Quarantine
 from migrator.report import CopyInterrupted, MailboxReport, Report, SameMailbox, SourceRefused
 from migrator.session import Surroundings
+from migrator.window import Window
 from tests.servers.memory_imap import MemoryImap
 from tests.servers.memory_pop import MemoryPop
+from tests.servers.memory_smtp import MemorySmtp
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.outcome import MailboxUnavailable, Permanent, Temporary
 from wire.secret import Secret
@@ -37,10 +41,18 @@ class World:
         self.clock = 1_300_000_000.0
         self.steps: list[str] = []
         self.crash_at = 0
+        self.quarantine: Quarantine | None = None
+        self.patient = False
 
     def around(self) -> Surroundings:
         self.steps = []
-        return Surroundings(checkpoint=self._checkpoint, now=lambda: self.clock, sleep=self._sleep)
+        return Surroundings(
+            checkpoint=self._checkpoint,
+            now=lambda: self.clock,
+            sleep=self._sleep,
+            quarantine=self.quarantine,
+            patient=self.patient,
+        )
 
     def _checkpoint(self, step: str) -> None:
         self.steps.append(step)
@@ -55,9 +67,19 @@ class World:
     def source(self) -> Access:
         return Access(Endpoint("pop3", "127.0.0.1", self.pop.port), b"user", Secret(b"old"))
 
-    async def copy(self, *, delete: bool = False, archive: str = "", older: float = 0.0) -> Report:
+    async def copy(
+        self,
+        *,
+        delete: bool = False,
+        archive: str = "",
+        older: float = 0.0,
+        max_size: int = 0,
+        window: Window | None = None,
+    ) -> Report:
         target = Access(Endpoint("imap", "127.0.0.1", self.imap.port), b"user@new", Secret(b"new"))
-        options = CopyOptions(timeout=10, delete=delete, archive_seen=archive, seen_older=older)
+        options = CopyOptions(
+            timeout=10, delete=delete, archive_seen=archive, seen_older=older, max_size=max_size, window=window
+        )
         return await pop_mover.copy_account(
             self.source(), target, options, LedgerUidls(self.store, "user@new"), self.around()
         )
@@ -272,56 +294,6 @@ async def test_who_the_maildrop_is_and_logins(tmp_path: Path) -> None:
             await it.copy()
 
 
-class MemorySmtp:
-    """An SMTP server in memory. `answers` gives the reply to the n-th DATA (from 1), None to cut the connection."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.arrived: list[bytes] = []
-        self.senders: set[bytes] = set()
-        self.answer: Callable[[int], bytes | None] = lambda _number: b"250 2.0.0 queued"
-        self.answer_rcpt: Callable[[], bytes] = lambda: b"250 ok"
-        self.count = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 ready\r\n")
-        try:
-            while line := await reader.readline():
-                word = line.upper()
-                if word.startswith(b"EHLO"):
-                    writer.write(b"250-here\r\n250-8BITMIME\r\n250 SIZE 100000\r\n")
-                elif word.startswith(b"MAIL"):
-                    self.senders.add(line.split(b">")[0] + b">")
-                    writer.write(b"250 ok\r\n")
-                elif word.startswith(b"RCPT"):
-                    writer.write(self.answer_rcpt() + b"\r\n")
-                elif word.startswith(b"DATA"):
-                    writer.write(b"354 go\r\n")
-                    content = await reader.readuntil(b"\r\n.\r\n")
-                    self.count += 1
-                    answer = self.answer(self.count)
-                    if answer is None or answer.startswith(b"2"):
-                        self.arrived.append(content[:-3].replace(b"\r\n..", b"\r\n."))
-                    if answer is None:
-                        return
-                    writer.write(answer + b"\r\n")
-                else:
-                    writer.write(b"250 ok\r\n")
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def smtp() -> AsyncIterator[MemorySmtp]:
-    server = MemorySmtp()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    async with listener:
-        yield server
-
-
 async def submit(it: World, server: MemorySmtp, *, delete: bool = False) -> Report:
     target = Submission(Endpoint("smtp", "127.0.0.1", server.port), "user@new", TlsPolicy())
     options = CopyOptions(timeout=10, delete=delete)
@@ -329,7 +301,7 @@ async def submit(it: World, server: MemorySmtp, *, delete: bool = False) -> Repo
 
 
 async def test_submitted_messages_arrive_as_they_are_with_the_null_sender(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, smtp() as server:
+    async with world(tmp_path) as it, MemorySmtp() as server:
         report = await submit(it, server)
         assert (box(report).copied, report.unexplained) == (9, 0)
         assert server.arrived == [content for _, content in it.pop.messages]
@@ -341,7 +313,7 @@ async def test_submitted_messages_arrive_as_they_are_with_the_null_sender(tmp_pa
 
 
 async def test_a_refused_message_does_not_keep_the_others_and_is_not_deleted(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, smtp() as server:
+    async with world(tmp_path) as it, MemorySmtp() as server:
         server.answer = lambda number: b"554 5.6.0 not this one" if number == 3 else b"250 ok"
         report = await submit(it, server, delete=True)
         assert (box(report).copied, len(box(report).refused), report.unexplained) == (8, 1, 0)
@@ -349,14 +321,14 @@ async def test_a_refused_message_does_not_keep_the_others_and_is_not_deleted(tmp
 
 
 async def test_a_message_that_is_too_large_for_the_server_is_refused_without_sending_it(tmp_path: Path) -> None:
-    async with world(tmp_path, count=2) as it, smtp() as server:
+    async with world(tmp_path, count=2) as it, MemorySmtp() as server:
         it.pop.messages.append((b"big", b"Subject: big\r\n\r\n" + b"x" * 120_000 + b"\r\n"))
         report = await submit(it, server)
         assert (box(report).copied, len(box(report).refused)) == (2, 1)
 
 
 async def test_a_server_that_limits_incoming_mail_is_waited_for(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, smtp() as server:
+    async with world(tmp_path) as it, MemorySmtp() as server:
         server.answer = lambda number: b"452 4.3.1 too fast" if number in (3, 4) else b"250 ok"
         start = it.clock
         report = await submit(it, server)
@@ -365,7 +337,7 @@ async def test_a_server_that_limits_incoming_mail_is_waited_for(tmp_path: Path) 
 
 
 async def test_a_server_that_keeps_saying_later_ends_as_temporary(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, smtp() as server:
+    async with world(tmp_path) as it, MemorySmtp() as server:
         server.answer = lambda number: b"250 ok" if number < 3 else b"452 4.3.1 too fast"
         with pytest.raises(CopyInterrupted) as stopped:
             await submit(it, server)
@@ -376,7 +348,7 @@ async def test_a_server_that_keeps_saying_later_ends_as_temporary(tmp_path: Path
 
 
 async def test_an_answer_that_never_came_is_sent_again_and_reported_as_perhaps_doubled(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, smtp() as server:
+    async with world(tmp_path) as it, MemorySmtp() as server:
         server.answer = lambda number: None if number == 4 else b"250 ok"
         with pytest.raises(CopyInterrupted):
             await submit(it, server)
@@ -388,11 +360,11 @@ async def test_an_answer_that_never_came_is_sent_again_and_reported_as_perhaps_d
 
 
 async def test_submitting_broken_off_at_every_step_loses_nothing(tmp_path: Path) -> None:
-    async with world(tmp_path / "whole") as it, smtp() as server:
+    async with world(tmp_path / "whole") as it, MemorySmtp() as server:
         await submit(it, server)
         steps = list(it.steps)
     for crash_at in range(1, len(steps) + 1):
-        async with world(tmp_path / str(crash_at)) as it, smtp() as server:
+        async with world(tmp_path / str(crash_at)) as it, MemorySmtp() as server:
             it.crash_at = crash_at
             with pytest.raises(Crash):
                 await submit(it, server)
@@ -404,17 +376,17 @@ async def test_submitting_broken_off_at_every_step_loses_nothing(tmp_path: Path)
 
 
 async def test_a_recipient_that_is_refused_ends_the_copy(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, smtp() as server:
-        server.answer_rcpt = lambda: b"550 5.1.1 no such user"
+    async with world(tmp_path) as it, MemorySmtp() as server:
+        server.on_command = lambda line: b"550 5.1.1 no such user" if line.startswith(b"RCPT") else None
         with pytest.raises(MailboxUnavailable):
             await submit(it, server)
-        server.answer_rcpt = lambda: b"250 ok"
+        server.on_command = lambda _line: None
         assert (box(await submit(it, server)).doubled, len(server.arrived)) == (0, 9)
 
 
 async def test_a_server_that_cannot_be_reached_is_temporary(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
-        async with smtp() as server:
+        async with MemorySmtp() as server:
             pass
         with pytest.raises(Temporary):
             await submit(it, server)
@@ -437,7 +409,7 @@ async def test_a_message_at_which_the_source_breaks_off_keeps_no_other_from_arri
 
 
 async def test_a_message_at_which_the_source_breaks_off_keeps_no_other_from_being_sent(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, smtp() as server:
+    async with world(tmp_path) as it, MemorySmtp() as server:
         it.pop.cut_within = lambda number: 20 if number == 3 else None
         for _ in range(2):
             with pytest.raises(CopyInterrupted):

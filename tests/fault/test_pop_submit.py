@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from migrator import pop_submit
+from migrator import pop_smtp
 from migrator.ledger.marks import LedgerUidls
 from migrator.options import CopyOptions
-from migrator.pop_submit import WINDOW_MESSAGES, Submission, submit_account
+from migrator.pop_smtp import Submission
+from migrator.pop_submit import WINDOW_MESSAGES, submit_account
 from migrator.report import CopyInterrupted, MailboxReport, Report
+from migrator.window import Window
 from tests.fault.test_mover_pop import Crash, World, box, letter, world
 from tests.servers.memory_smtp import MemorySmtp
 from wire.endpoint import Endpoint, TlsPolicy
@@ -31,10 +33,18 @@ async def pair(path: Path, kind: str) -> AsyncIterator[tuple[World, MemorySmtp]]
         yield it, server
 
 
-async def submit(it: World, server: MemorySmtp, *, delete: bool = False) -> Report:
+async def submit(
+    it: World,
+    server: MemorySmtp,
+    *,
+    delete: bool = False,
+    max_size: int = 0,
+    window: Window | None = None,
+    copy: str = "smtp",
+) -> Report:
     target = Submission(Endpoint("smtp", "127.0.0.1", server.port), "user@new", TlsPolicy())
-    options = CopyOptions(timeout=10, delete=delete)
-    return await submit_account(it.source(), target, options, LedgerUidls(it.store, "smtp"), it.around())
+    options = CopyOptions(timeout=10, delete=delete, max_size=max_size, window=window)
+    return await submit_account(it.source(), target, options, LedgerUidls(it.store, copy), it.around())
 
 
 def nothing_lost_and_doubles_owned_up_to(server: MemorySmtp, *boxes: MailboxReport) -> bool:
@@ -178,21 +188,22 @@ async def test_an_answer_that_never_came(tmp_path: Path, kind: str, number: int)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_target_cut_after_every_byte(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the server had said by then: the next run brings what is missing and owns up to what it may double."""
-    monkeypatch.setattr(pop_submit, "_RESTS", ())
+    monkeypatch.setattr(pop_smtp, "RESTS", ())
     async with pair(tmp_path / "whole", kind) as (it, server):
         it.pop.messages = it.pop.messages[:2]
         await submit(it, server)
         whole = server.said
-    for cut in range(whole):
-        async with pair(tmp_path / str(cut), kind) as (it, server):
-            it.pop.messages = it.pop.messages[:2]
-            server.cut_after = cut
+    async with pair(tmp_path / "cut", kind) as (it, server):
+        it.pop.messages = it.pop.messages[:2]
+        for cut in range(whole):
+            server.cut_after, server.said = cut, 0
+            server.arrived.clear()
             try:
-                first = box(await submit(it, server))
+                first = box(await submit(it, server, copy=str(cut)))
             except CopyInterrupted as trouble:
                 first = box(trouble.report)
             server.cut_after = None
-            report = box(await submit(it, server))
+            report = box(await submit(it, server, copy=str(cut)))
             assert set(server.arrived) == set(EVERYTHING[:2]), cut
             assert len(server.arrived) <= 2 + first.doubled + report.doubled, cut
             assert (report.unexplained, report.left, report.refused) == (0, 0, []), cut
@@ -248,14 +259,15 @@ async def test_the_source_cut_after_every_byte(tmp_path: Path, kind: str) -> Non
         it.pop.messages = it.pop.messages[:2]
         await submit(it, server, delete=True)
         whole = it.pop.said
-    for cut in range(whole):
-        async with pair(tmp_path / str(cut), kind) as (it, server):
-            it.pop.messages = it.pop.messages[:2]
-            it.pop.cut_after = cut
+    async with pair(tmp_path / "cut", kind) as (it, server):
+        listed = it.pop.messages[:2]
+        for cut in range(whole):
+            it.pop.messages, it.pop.cut_after, it.pop.said = listed, cut, 0
+            server.arrived.clear()
             with pytest.raises(Temporary):
-                await submit(it, server, delete=True)
+                await submit(it, server, delete=True, copy=str(cut))
             it.pop.cut_after = None
             assert set(server.arrived) <= set(EVERYTHING[:2]), cut
-            report = box(await submit(it, server, delete=True))
+            report = box(await submit(it, server, delete=True, copy=str(cut)))
             assert sorted(server.arrived) == sorted(EVERYTHING[:2]), cut
             assert (report.unexplained, report.left, report.doubled) == (0, 0, 0), cut

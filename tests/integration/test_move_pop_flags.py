@@ -14,7 +14,8 @@ from migrator.access import Access
 from migrator.ledger.marks import LedgerUidls
 from migrator.ledger.store import Store
 from migrator.options import GUIDE_TIMEOUT, PATIENT_TIMEOUT, parse_options
-from migrator.pop_submit import Submission, submit_account
+from migrator.pop_smtp import Submission
+from migrator.pop_submit import submit_account
 from tests.servers.corpus import Message, mixed
 from tests.servers.dovecot import Dovecot
 from tests.servers.memory_pop import MemoryPop
@@ -112,7 +113,7 @@ async def test_delete_removes_what_postfix_confirmed_and_says_how_many(
 async def test_delete_keeps_what_was_refused(old: Dovecot, tmp_path: Path) -> None:
     fill(old, "refuse", 12)
     async with sink(b"PIPELINING", b"CHUNKING") as server:
-        server.answer = lambda count: b"554 5.6.0 no" if count in (3, 9) else b"250 ok"
+        server.answer = lambda count: b"554 5.7.1 no" if count in (3, 9) else b"250 ok"
         end = await run(tmp_path, "refuse", old.pop3_port, server.port, "--delete")
         assert (end.code, left(old, "refuse"), len(server.arrived)) == (1, 2, 10)
         assert "10 deleted at the source" in end.output

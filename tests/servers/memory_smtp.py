@@ -26,6 +26,7 @@ class MemorySmtp:
         self.count = 0  # messages that came whole
         # What a test may replace. A reply of 421 or 521 is the last one; None hangs up.
         self.answer: Callable[[int], bytes | None] = lambda _number: b"250 2.0.0 queued"  # to the n-th whole message
+        self.judge: Callable[[bytes], bytes | None] = lambda _content: None  # the same by content, asked first
         self.on_command: Callable[[bytes], bytes | None] = lambda _line: None  # a reply instead of the usual one
         self.cut_after: int | None = None  # bytes said in all, then every connection is closed
         self.said = 0
@@ -123,7 +124,7 @@ class _Dialogue:
     def take(self, content: bytes) -> None:
         self.mail = self.rcpt = False
         self.server.count += 1
-        answer = self.server.answer(self.server.count)
+        answer = self.server.judge(content) or self.server.answer(self.server.count)
         if answer is None or answer.startswith(b"2"):
             self.server.arrived.append(content)
         if answer is None:

@@ -194,6 +194,10 @@ def test_login_template_that_cannot_be_meant_is_a_problem(site: Site, login: str
         ('["Trash"]', "imap", "'Trash' is not an option"),
         ('["--oldPasswordFile", "x"]', "imap", "password files"),
         ('["--skipMailbox", "Trash"]', "pop", "it is for IMAP copies"),
+        ('["--archiveSeen", "Old"]', "imap", "it is for POP copies"),
+        ('["--seenOlder", "30d"]', "pop", "--archiveSeen"),
+        ('["--archiveSeen", "INBOX"]', "pop", "other than INBOX"),
+        ('["--window", "night"]', "pop", "a window is"),
     ],
 )
 def test_copy_options_that_no_worker_can_use_are_problems(site: Site, flags: str, kind: str, said: str) -> None:
@@ -204,6 +208,14 @@ def test_copy_options_that_no_worker_can_use_are_problems(site: Site, flags: str
     line, reason = problems['domains."Example.com".copy_options']
     assert said in reason
     assert "copy_options" in text.splitlines()[line - 1]
+
+
+def test_copy_options_of_a_pop_domain(site: Site) -> None:
+    options = '["--archiveSeen", "Old", "--seenOlder", "30d", "--max-size", "8MiB", "--window", "22:00-06:00"]'
+    domain = site.load(GOOD + f'pop = "old.example.com"\ncopy = "pop"\ncopy_options = {options}\n').domains[
+        "example.com"
+    ]
+    assert domain.copy_options[:2] == ("--archiveSeen", "Old")
 
 
 def test_braces_in_a_name_are_never_placeholders(site: Site) -> None:

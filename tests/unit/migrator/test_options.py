@@ -140,6 +140,13 @@ def test_flags_for_imap_are_not_for_pop(flag: str) -> None:
     assert parse_copy_options(["--verbose", "--delete", "--notimeout"], pop=True).delete
 
 
+def test_flags_for_pop() -> None:
+    flags = ["--max-size", "8MiB", "--window", "22:00-06:00", "--quarantine", "/q", "--archiveSeen", "Old mail"]
+    options = parse_copy_options([*flags, "--seenOlder", "30d"], pop=True)
+    assert (options.max_size, options.window, options.quarantine) == (8 << 20, Window(22 * 60, 6 * 60), "/q")
+    assert (options.archive_seen, options.seen_older) == ("Old mail", 30 * 86400)
+
+
 def test_a_list_of_renames(tmp_path: Path) -> None:
     file = tmp_path / "renames.txt"
     file.write_bytes("﻿Gelöscht\tTrash\r\n\r\nSent Items\tSent\n".encode())

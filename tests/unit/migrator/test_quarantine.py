@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.quarantine import Origin, Quarantine, safe_name
+from migrator.quarantine import Origin, PopOrigin, Quarantine, safe_name
 from wire.outcome import Permanent, Temporary
 
 ORIGIN = Origin("user@example.com", b"INBOX.Pr&APw-fung", 7, 42)
@@ -211,3 +211,29 @@ def test_safe_names_are_safe_and_distinct(names: list[bytes]) -> None:
         assert name.isascii()
         assert name.isprintable()
         assert len(name) <= 160
+
+
+@given(st.binary(max_size=90), st.binary(max_size=90), st.sampled_from([b"u", b"d"]), st.sampled_from([b"u", b"d"]))
+def test_a_uidl_is_a_file_name_of_its_own(one: bytes, other: bytes, kind: bytes, another: bytes) -> None:
+    """No two messages share a file, whatever a server calls them, and none is taken for one that came by IMAP."""
+    names = [PopOrigin("user", kind + one).parts[-1], PopOrigin("user", another + other).parts[-1]]
+    assert (names[0] == names[1]) == (kind + one == another + other)
+    for name in names:
+        assert name.startswith("~")
+        assert name.isascii()
+        assert name.isprintable()
+        assert not set("/\\") & set(name)
+        assert len(name) < 200
+
+
+async def test_what_came_by_pop_is_kept_and_forgotten_under_its_uidl(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "q")
+    origin = PopOrigin("user@example.com", b"u../../etc")
+    path = await quarantine.store(origin, pieces(b"x"), reasons=["no"], details={})
+    assert path == tmp_path / "q" / "user@example.com" / "INBOX" / "~%2E.%2F..%2Fetc.eml"
+    assert json.loads(path.with_suffix(".json").read_text())["uidl"] == "../../etc"
+    assert quarantine.kept("user@example.com", b"INBOX") == {"~%2E.%2F..%2Fetc"}
+    assert str(origin) == "message ../../etc of 'INBOX'"
+    assert quarantine.forget(origin)
+    assert files(tmp_path / "q") == []
+    assert quarantine.kept("user@example.com", b"INBOX") == set()

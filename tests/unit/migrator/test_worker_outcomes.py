@@ -265,6 +265,23 @@ async def test_options_are_honoured() -> None:
         assert sandbox.communigate.account(user.address).store.inbox.messages == []  # type: ignore[union-attr]
 
 
+async def test_options_of_a_copy_by_pop_are_honoured() -> None:
+    options = '["--archiveSeen", "Old mail", "--seenOlder", "1d", "--max-size", "900"]'
+    plan = DomainPlan("one.test", verify="pop", copy="pop", settings={"copy_options": options})
+    async with world(domains=[plan], mailboxes=0, big=1000) as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user)
+        assert (await ledger.work()).done == 1
+        (box,) = json.loads((await ledger.job(user)).report)["mailboxes"]
+        account = sandbox.communigate.account(user.address)
+        assert account is not None
+        small = sorted(one.data for one in user.store.inbox.messages if len(one.data) <= 900)
+        assert sorted(one.data for one in account.store.mailboxes[b"Old mail"].messages) == small
+        assert account.store.inbox.messages == []
+        assert (box["copied"], box["left_out"]) == (len(small), len(user.store.inbox.messages) - len(small))
+        assert box["too_large_in_all"] == box["left_out"] > 0
+
+
 async def test_a_password_sealed_with_another_key_is_held_and_the_others_go_on(tmp_path: Path) -> None:
     async with world(users=2) as (sandbox, ledger):
         first, second = sandbox.users
