@@ -117,7 +117,7 @@ async def test_delete_keeps_what_was_refused(old: Dovecot, tmp_path: Path) -> No
         end = await run(tmp_path, "refuse", old.pop3_port, server.port, "--delete")
         assert (end.code, left(old, "refuse"), len(server.arrived)) == (1, 2, 10)
         assert "10 deleted at the source" in end.output
-        assert end.errors.count("refused: BDAT: 554 5.6.0 no") == 2
+        assert end.errors.count("refused: BDAT: 554 5.7.1 no; kept as") == 2
 
 
 async def test_quit_that_fails_after_dele_is_nothing_deleted(tmp_path: Path) -> None:
