@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +30,9 @@ RECIPIENTS: Final = 20  # of one transaction: far below any server's limit, whic
 _IDLE: Final = 20.0  # seconds a connection is kept unused: below the shortest time-outs of servers under strain
 _PER_PROBE: Final = 30.0  # seconds of the total budget where the deadline is farther away
 _SENDERS: Final = 10_000  # servers whose way with senders is remembered
+_SENDER: Final = re.compile(
+    r"\bsender\b.{0,40}\b(?:rejected|refused|denied|not (?:allowed|accepted))|null.{0,10}sender|<>:", re.IGNORECASE
+)
 _Key = tuple[Endpoint, TlsPolicy, str, tuple[str, ...]]
 
 
@@ -51,13 +55,14 @@ def _nobody() -> tuple[str, ...]:
 class _Session:
     """One connection with what it has been used for."""
 
-    __slots__ = ("accepted", "client", "commands", "fresh", "last_used", "recipients", "refusals")
+    __slots__ = ("accepted", "client", "commands", "fresh", "last_used", "recipients", "refusals", "sender")
 
     def __init__(self, client: SmtpClient) -> None:
         self.client = client
         self.commands = 0
         self.refusals = 0
         self.recipients = -1  # of the open transaction; -1: none is open
+        self.sender = ""  # of the open transaction
         self.accepted: dict[str, bool] = {}  # by domain: whether this session accepts somebody there
         self.fresh = True  # nothing was answered over it yet in this use
         self.last_used = 0.0
@@ -176,6 +181,13 @@ class Prober:
                 return Finding(trouble)
         address = question.address
         reply = await self._recipient(session, address)
+        refused: set[str] = set()
+        while _is_about_sender(reply) and len(refused) + 1 < len(domain.senders):
+            refused.add(session.sender)  # many servers judge the sender only now (Postfix's smtpd_delay_reject)
+            trouble = await self._begin(session, key, domain, refused)
+            if trouble is not None:
+                return Finding(trouble)
+            reply = await self._recipient(session, address)
         at = address.rpartition("@")[2]
         if _is_bare_refusal(reply) and at not in session.accepted:
             # often "relaying denied": it speaks of the user only if somebody of this domain is accepted here
@@ -209,8 +221,10 @@ class Prober:
             return None
         return False if refused == len(strangers) else None
 
-    async def _begin(self, session: _Session, key: _Key, domain: DomainSettings) -> Answer | None:
-        """Start a transaction with the first sender that the server takes; None when it stands.
+    async def _begin(
+        self, session: _Session, key: _Key, domain: DomainSettings, refused: Set[str] = frozenset()
+    ) -> Answer | None:
+        """Start a transaction with the first sender that the server takes and has not `refused`; None when it stands.
 
         The sender that it took is the first one next time: a constant sender lets greylisting mature.
         """
@@ -224,14 +238,15 @@ class Prober:
                 client.close()
                 return Answer(Verdict.LATER, f"RSET: {reply.code} {reply.text}", Scope.SERVER)
         taken = self._senders.get(key)
-        senders = domain.senders if taken is None else (taken, *(s for s in domain.senders if s != taken))
-        for sender in senders:
+        first = domain.senders[0] if taken is None else taken
+        for sender in sorted(set(domain.senders) - refused, key=lambda s: (s != first, domain.senders.index(s))):
             session.commands += 1
             reply = await client.mail(sender)
             session.fresh = False
             if 200 <= reply.code < 300:
                 session.recipients = 0
-                if sender != senders[0]:
+                session.sender = sender
+                if sender != first:
                     self._remember_sender(key, sender)
                 return None
             session.refusals += 1
@@ -304,6 +319,13 @@ def _part(client: SmtpClient) -> None:
 
 def _is_bare_refusal(reply: SmtpReply) -> bool:
     return reply.code in (550, 551, 553) and not reply.enhanced
+
+
+def _is_about_sender(reply: SmtpReply) -> bool:
+    """Whether a permanent refusal of a recipient is the sender's (RFC 3463: X.1.7 and X.1.8 are)."""
+    if not 500 <= reply.code < 600 or reply.enhanced in ("5.1.1", "5.1.3", "5.1.6", "5.1.10"):
+        return False
+    return reply.enhanced in ("5.1.7", "5.1.8") or _SENDER.search(reply.text) is not None
 
 
 def _own_name() -> str:
