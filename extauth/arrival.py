@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from cli_client.commands import Cli
 from cli_client.errors import NoSuchAccount, NoSuchDomain
+from extauth.alias_arrival import AliasArrival
 from extauth.brake import Asker
 from extauth.creation import Creation
 from extauth.guard import UnderWay
 from extauth.inquiry import Inquiry
 from extauth.notices import Notices
 from extauth.protocol import Ok, Refuse, Reply, Retry, Routed
-from migrator.settings import DomainSettings
+from migrator.adopt import AccountLocks
+from migrator.settings import CommuniGateSettings, DomainSettings
 from wire.outcome import Answer, Scope, Temporary, Trouble, Verdict
 
 _LOOK: Final = 2.0  # seconds to see whether an account exists, where the answer hardly ever changes anything
@@ -28,8 +30,17 @@ class Arrival:
     """Decides about addresses that have no account."""
 
     def __init__(
-        self, notices: Notices, *, cli: Cli, creation: Creation, inquiry: Inquiry, under_way: UnderWay
+        self,
+        notices: Notices,
+        *,
+        communigate: CommuniGateSettings,
+        cli: Cli,
+        creation: Creation,
+        inquiry: Inquiry,
+        under_way: UnderWay,
+        locks: AccountLocks,
     ) -> None:
+        self._aliases = AliasArrival(notices, cli, communigate, locks)
         self._notices = notices
         self._log: Any = notices.log
         self._cli = cli
@@ -39,6 +50,51 @@ class Arrival:
 
     async def arrive(self, address: str, domain: DomainSettings, asker: Asker, deadline: float) -> Reply:
         """The whole of a NEW for a name that can be an account."""
+        if domain.aliases is not None:
+            reply = await self._as_alias(address, domain, asker, deadline)
+            if reply is not None:
+                return reply
+        return await self._as_account(address, domain, asker, deadline)
+
+    async def _as_alias(self, address: str, domain: DomainSettings, asker: Asker, deadline: float) -> Reply | None:
+        """The reply for a name of the aliases file; None for any other. An unreadable file leaves all in doubt."""
+        assert domain.aliases is not None  # the caller has looked
+        names = await domain.aliases.look()
+        if names.problem:
+            self._notices.alarm(f"aliases {domain.name}", f"the aliases {domain.aliases.path}: {names.problem}")
+        lead = names.lead(address)
+        if lead is None:
+            return Retry("the aliases of this domain cannot be read") if names.unread else None
+
+        async def make_account(account: str) -> Reply:
+            if await self.exists(account, deadline):
+                return Ok()
+            return await self._as_account(account, domain, asker, deadline)
+
+        async def stay_there(name: str) -> Reply:
+            return await self._stay_there(name, domain, asker, deadline)
+
+        return await self._aliases.arrive(
+            address, lead, make_account=make_account, stay_there=stay_there, deadline=deadline
+        )
+
+    async def _stay_there(self, address: str, domain: DomainSettings, asker: Asker, deadline: float) -> Reply:
+        """An alias that only the old server can follow: its mail goes on there, as long as it takes it."""
+        if domain.smtp is None:
+            self._notices.alarm(
+                f"alias {domain.name}",
+                f"{address} stands in the aliases of {domain.name}, and nothing at CommuniGate can do what it does"
+                " there; make it by hand",
+            )
+            return Retry("an alias that cannot be made here, and no old server is named")
+        answer = (await self._inquiry.ask(address, domain, asker, deadline)).answer
+        if answer.verdict is Verdict.NO:
+            return await self._refuse_unless_here(address, answer.reason, deadline)
+        if answer.verdict is not Verdict.YES:
+            return self._later(domain, answer)
+        return await self._route(address, domain, asker)
+
+    async def _as_account(self, address: str, domain: DomainSettings, asker: Asker, deadline: float) -> Reply:
         if domain.new == "refuse":
             return await self._refuse_unless_here(address, "no accounts are made in this domain", deadline)
         if domain.new == "roster":

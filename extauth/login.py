@@ -42,6 +42,7 @@ class Login:
         logins: Logins,
         verifier: Verifier,
         trust: Trust,
+        locks: AccountLocks,
         under_way: UnderWay,
     ) -> None:
         communigate = settings.communigate
@@ -52,13 +53,12 @@ class Login:
         self._verifier = verifier
         self._trust = trust
         self._under_way = under_way
-        self._locks = AccountLocks(settings.state.directory / "adoption.lock")
         self._adopter = Adopter(
             cli,
             protected=communigate.protected,
             admin_login=communigate.login,
             main_domain=communigate.main_domain,
-            locks=self._locks,
+            locks=locks,
         )
         self._sealer: Sealer | None = None
         self._ending = False
@@ -101,12 +101,11 @@ class Login:
         return Ok()
 
     async def finish(self, timeout: float) -> None:
-        """Wait for the notes in the ledger that nobody waits for; then let go of the locks."""
+        """Wait for the notes in the ledger that nobody waits for."""
         self._ending = True
         await self._trust.finish()
         if self._notes is not None:
             await asyncio.wait({self._notes}, timeout=timeout)
-        self._locks.close()
 
     def _later(self, domain: DomainSettings, answer: Answer) -> Retry:
         if answer.scope is not Scope.USER:

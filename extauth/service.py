@@ -29,6 +29,7 @@ from extauth.probe import Prober
 from extauth.protocol import New, Ok, Refuse, Reply, Retry, Routed, Verify
 from extauth.trust import Trust
 from extauth.verify import Verifier
+from migrator.adopt import AccountLocks
 from migrator.ledger.habits import Habits
 from migrator.ledger.logins import Logins
 from migrator.ledger.probes import Probes
@@ -80,8 +81,11 @@ class Service:
             brake=Brake(notices),
             under_way=self._under_way,
         )
+        self._locks = AccountLocks(settings.state.directory / "adoption.lock")
         self._arrival = Arrival(
             notices,
+            communigate=communigate,
+            locks=self._locks,
             cli=cli,
             creation=Creation(notices, cli=cli, logins=logins),
             inquiry=self._inquiry,
@@ -94,6 +98,7 @@ class Service:
             cli=cli,
             logins=logins,
             verifier=verifier,
+            locks=self._locks,
             trust=Trust(notices, verifier, habits),
             under_way=self._under_way,
         )
@@ -126,6 +131,7 @@ class Service:
         await asyncio.gather(self._arrivals.finish(timeout), self._checks.finish(timeout))
         await self._login.finish(timeout)
         await self._inquiry.finish()
+        self._locks.close()
         self._verifier.close()
         await self._prober.close()
         await self._pool.close()

@@ -41,7 +41,7 @@ def print_status(settings: Settings, *, as_json: bool) -> int:
 async def _read(settings: Settings) -> Status:
     store = Store(settings.state.path)
     try:
-        return await read_status(store, settings.domains)
+        return await read_status(store, settings.domains, suspect_after=settings.helper.suspect_after)
     finally:
         await store.close()
 
@@ -71,6 +71,11 @@ def describe(status: Status) -> Iterator[str]:
         ("held", status.held),
     ):
         yield from _list(word, listed)
+    for suspect in status.suspects[:_NAMES]:
+        days = (status.at - suspect.since) / 86_400
+        yield f"suspect   {suspect.account}: mail for {days:.0f} days, never a login; an alias, a list, spam?"
+    if status.suspect_count > _NAMES:
+        yield f"suspect   and {status.suspect_count - _NAMES} more"
     for account in status.left[:_NAMES]:
         yield f"left      {account.account}: {account.adoption}" + (f", {account.reason}" if account.reason else "")
     if len(status.left) > _NAMES:

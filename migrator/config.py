@@ -12,8 +12,9 @@ import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from migrator.config_lines import locate_keys
 from migrator.config_values import (
@@ -33,6 +34,7 @@ from migrator.config_values import (
     read_template,
     read_text,
 )
+from migrator.live_file import LiveFile
 from migrator.options import OptionTrouble, parse_copy_options
 from migrator.roster import Roster
 from migrator.settings import (
@@ -49,6 +51,9 @@ from migrator.settings import (
 )
 from wire.endpoint import TLS_MINIMA, TlsPolicy, parse_endpoint
 from wire.secret import Secret
+
+if TYPE_CHECKING:
+    from migrator.alias_names import AliasNames
 
 __all__ = [
     "DEFAULT_PATH",
@@ -329,6 +334,7 @@ def _read_helper(table: _Table) -> HelperSettings:
         temporary=table.take("temporary", read_choice("FAILURE", "ERROR"), "FAILURE"),
         interface=table.take("interface", read_number(1, 1000), 7),
         pilot=pilot,
+        suspect_after=table.take("suspect_after", parse_duration, 30 * 86_400.0),
         probe_answers=table.take("probe_answers", read_number(1000, 100_000_000), 200_000),
     )
     table.reader.check_place((*table.name, "log"), settings.log)
@@ -398,6 +404,8 @@ def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
     roster = Roster(table.reader.resolve(roster_at), name) if roster_at else None
     if roster is not None and table.reader.check_places and (problem := roster.read().problem):
         table.problem("roster", f"{roster.path}: {problem}; whoever is not found in it gets FAILURE")
+    aliases_at = table.take("aliases", read_text, "")
+    aliases = _read_aliases(table, name, table.reader.resolve(aliases_at)) if aliases_at else None
     admin_password = None
     if "admin_password_file" in table.values:
         admin_password = table.take(
@@ -409,6 +417,7 @@ def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
         new=table.take("new", read_choice("probe", "roster", "refuse"), "probe"),
         smtp=table.take("smtp", read_optional(read_endpoint("smtp")), None),
         roster=roster,
+        aliases=aliases,
         verify=table.take("verify", read_choice("imap", "pop", "hashes"), kind),
         imap=imap,
         pop=pop,
@@ -437,6 +446,15 @@ def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
     _check_domain(table, settings, bool(roster_at))
     table.finish()
     return settings
+
+
+def _read_aliases(table: _Table, domain: str, path: Path) -> LiveFile[AliasNames]:
+    from migrator.alias_names import broken, parse_alias_names  # noqa: PLC0415 - most configurations have no such file
+
+    aliases = LiveFile(path, partial(parse_alias_names, domain=domain), broken)
+    if table.reader.check_places and (problem := aliases.read().problem):
+        table.problem("aliases", f"{path}: {problem}")
+    return aliases
 
 
 def _check_domain(table: _Table, domain: DomainSettings, has_roster: bool) -> None:

@@ -7,23 +7,18 @@ then is Temporary. So is, for a minute, a name that stood in the file before its
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from migrator.live_file import LiveFile
 from wire.outcome import Scope, Temporary
 
-_PAUSE: Final = 1.0  # seconds between two looks at the file: an edit counts at once for a person
 _GRACE: Final = 60.0  # seconds: whoever writes a roster line by line has written it by then
-_LARGEST: Final = 256 << 20  # bytes: two million addresses are 60 MB
 _ENTRY: Final = re.compile(r"[^\s@,;:<>()\[\]\"\\]+(?:@[^\s@,;:<>()\[\]\"\\]+)?")
-
-_Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,58 +29,47 @@ class Listed:
     problem: str = ""
 
 
-@dataclass(slots=True)
 class Roster:
     """The file at `path` of `domain`, whose names may stand there alone ("default": full addresses only)."""
 
-    path: Path
-    domain: str
-    clock: Callable[[], float] = time.monotonic
-    _listed: Listed = Listed()
-    _before: frozenset[str] = frozenset()
-    _changed_at: float = 0.0
-    _stamp: _Stamp | None = None
-    _next_look: float = float("-inf")
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, path: Path, domain: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
+        self._file = LiveFile(path, lambda content: parse_roster(content, domain), _broken, clock)
+        self._listed: Listed | None = None
+        self._gone: frozenset[str] = frozenset()  # names of earlier versions
+        self._changed_at = 0.0
 
     async def holds(self, address: str) -> bool:
         """Whether `address` (lower-case) is listed. Temporary where the file does not tell."""
-        if self.clock() >= self._next_look:
-            async with self._reading:
-                if self.clock() >= self._next_look:
-                    await self._look()
-        if address in self._listed.names:
+        listed = await self._file.look()
+        if listed is not self._listed:
+            self._take_up(listed)
+        if address in listed.names:
             return True
-        if self._listed.problem:
-            raise Temporary(f"the roster {self.path}: {self._listed.problem}", scope=Scope.SETUP)
-        if address in self._before and self.clock() < self._changed_at + _GRACE:
+        if listed.problem:
+            raise Temporary(f"the roster {self.path}: {listed.problem}", scope=Scope.SETUP)
+        if address in self._gone and self._in_doubt:
             raise Temporary(f"the roster {self.path}: {address} has just gone from it; it counts in a minute")
         return False
 
     def read(self) -> Listed:
         """The file as it is now. Never raises for what it holds."""
-        try:
-            with self.path.open("rb") as file:
-                content = file.read(_LARGEST + 1)
-        except OSError as error:
-            return Listed(problem=f"cannot be read: {error.strerror}")
-        if len(content) > _LARGEST:
-            return Listed(problem=f"is larger than {_LARGEST >> 20} MiB")
-        return parse_roster(content, self.domain)
+        return self._file.read()
 
-    async def _look(self) -> None:
-        stamp = _stamp_of(self.path)
-        if stamp is None or stamp != self._stamp:
-            listed = await asyncio.to_thread(self.read)
-            if self._listed.names:
-                self._before, self._changed_at = self._listed.names | self._kept(), self.clock()
-            # a file that was changed while it was read keeps its older stamp and is read again at the next look
-            self._stamp, self._listed = stamp, listed
-        self._next_look = self.clock() + _PAUSE
+    @property
+    def _in_doubt(self) -> bool:
+        return self._file.clock() < self._changed_at + _GRACE
 
-    def _kept(self) -> frozenset[str]:
-        """Names that went a while ago stay in doubt while the file goes on changing."""
-        return self._before if self.clock() < self._changed_at + _GRACE else frozenset()
+    def _take_up(self, listed: Listed) -> None:
+        before, self._listed = self._listed, listed
+        if before is not None and before.names:
+            # while the file goes on changing, what went a while ago stays in doubt
+            self._gone = before.names | (self._gone if self._in_doubt else frozenset())
+            self._changed_at = self._file.clock()
+
+
+def _broken(problem: str) -> Listed:
+    return Listed(problem=problem)
 
 
 def parse_roster(content: bytes, domain: str) -> Listed:
@@ -109,11 +93,3 @@ def _entries(text: str) -> Iterator[tuple[int, str]]:
         entry = line.partition("#")[0].strip() if "#" in line else line.strip()
         if entry:
             yield number, entry
-
-
-def _stamp_of(path: Path) -> _Stamp | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -9,11 +9,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from migrator.roster import Roster
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.secret import Secret
+
+if TYPE_CHECKING:
+    from migrator.alias_names import AliasNames
+    from migrator.live_file import LiveFile
+    from migrator.roster import Roster
 
 Value = str | list["Value"] | dict[str, "Value"]  # what CreateAccount settings may hold here
 
@@ -88,6 +92,7 @@ class HelperSettings:
     interface: int
     pilot: frozenset[str] | None  # None: everybody is served
     probe_answers: int = 200_000  # answers about addresses kept in the ledger
+    suspect_after: float = 30 * 86_400.0  # an account that was made for mail, and whose user has not come since
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,7 @@ class DomainSettings:
     new: str
     smtp: Endpoint | None
     roster: Roster | None
+    aliases: LiveFile[AliasNames] | None
     verify: str
     imap: Endpoint | None
     pop: Endpoint | None

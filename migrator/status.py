@@ -40,6 +40,14 @@ class OpenAccount:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """An account that mail was taken for since `since`, and whose user never came: perhaps an alias, a list, spam."""
+
+    account: str
+    since: float
+
+
 @dataclass(slots=True)
 class DomainStanding:
     """One domain. Its old server can be retired when nobody and nothing is left there."""
@@ -80,6 +88,8 @@ class Status:
     unexplained: int
     done_last_hour: int
     exports: int
+    suspects: list[Suspect] = field(default_factory=list)
+    suspect_count: int = 0
     unproven: int = 0  # accounts made where the old server accepts every address, whose user has not come
     oldest: OpenJob | None = None
     running: list[OpenJob] = field(default_factory=list)
@@ -121,11 +131,16 @@ async def read_status(
     domains: Mapping[str, DomainSettings] | None = None,
     *,
     names: int = NAMES_SHOWN,
+    suspect_after: float = 30 * 86_400.0,
     clock: Callable[[], float] = time.time,
 ) -> Status:
     """The status from one snapshot of the ledger. `domains` is the configuration's, for what is on rosters."""
     now = clock()
-    return await store.read(lambda connection: _status(connection, domains or {}, names, now))
+    status = await store.read(lambda connection: _status(connection, domains or {}, names, now))
+    status.suspects, status.suspect_count = await store.read(
+        lambda connection: _suspects(connection, now - suspect_after, names)
+    )
+    return status
 
 
 def _status(connection: sqlite3.Connection, domains: Mapping[str, DomainSettings], names: int, now: float) -> Status:
@@ -177,6 +192,13 @@ def _jobs(connection: sqlite3.Connection, which: str, now: float, limit: int) ->
         (now, limit),
     )
     return [OpenJob(row[0], row[1], row[2], row[3], row[4], row[5] or None, row[6], row[7]) for row in rows]
+
+
+def _suspects(connection: sqlite3.Connection, before: float, limit: int) -> tuple[list[Suspect], int]:
+    where = "FROM accounts WHERE adoption = 'seen' AND verified_at IS NULL AND created_at < ?"
+    count = connection.execute(f"SELECT count(*) {where}", (before,)).fetchone()[0]
+    rows = connection.execute(f"SELECT account, created_at {where} ORDER BY created_at LIMIT ?", (before, limit))
+    return [Suspect(*row) for row in rows], count
 
 
 def _left(connection: sqlite3.Connection, limit: int) -> list[OpenAccount]:

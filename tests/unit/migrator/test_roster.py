@@ -111,11 +111,11 @@ async def test_the_file_is_read_once_for_many_questions(kept: Kept) -> None:
     """And looked at once a second."""
     kept.write(b"".join(b"user%d\n" % number for number in range(60_000)))
     assert await kept.roster.holds(f"user0@{DOMAIN}")
-    first = kept.roster._listed
+    first = kept.roster._file.value
     for number in range(0, 60_000, 100):
         assert await kept.roster.holds(f"user{number}@{DOMAIN}")
         kept.clock.now += 0.3
-    assert kept.roster._listed is first
+    assert kept.roster._file.value is first
 
 
 def test_a_roster_for_all_domains_needs_full_addresses() -> None:

@@ -146,6 +146,19 @@ async def test_those_of_the_roster_nobody_has_heard_of_are_left(ledger: Ledger, 
     assert status.domains[0].left == ["addresses of the roster not heard of yet: 2"]
 
 
+async def test_accounts_with_mail_and_no_login_are_suspects(ledger: Ledger) -> None:
+    """Named after their time, the oldest first; a login ends it."""
+    for name in ("old", "older", "came"):
+        await ledger.logins.seen(f"{name}@one.test", "one.test", unproven=name == "old")
+    await ledger.log_in("came@one.test", after_login="nothing")
+    assert (await ledger.status()).suspect_count == 0
+    status = await ledger.status(suspect_after=-1.0)
+    assert sorted(suspect.account for suspect in status.suspects) == ["old@one.test", "older@one.test"]
+    assert status.suspect_count == 2
+    assert status.unproven == 1
+    assert status.as_json()["suspects"][0]["account"].endswith("@one.test")
+
+
 async def test_lists_of_names_are_bounded_and_the_numbers_are_not(ledger: Ledger) -> None:
     for n in range(20):
         await ledger.logins.seen(f"u{n:02}@one.test", "one.test")
