@@ -64,6 +64,7 @@ class _Plan:
         self.ends: dict[str, _Ends] = {}
         self.done: dict[str, Outcome] = {}
         self.catch_all: set[str] = set()
+        self.clashes: set[str] = set()  # addresses that stand there with different targets
 
     def run(self, items: list[Item]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -87,6 +88,7 @@ class _Plan:
             return Choice(Form.NOTHING, item.address, (), f"the mailing list {first.name} takes its place", item)
         if _same_targets(first, item, self.site):
             return Choice(Form.NOTHING, item.address, (), f"the same as line {first.line} of {first.source}", item)
+        self.clashes.add(item.address)
         return Undecided(
             item,
             f"{item.address} stands in line {first.line} of {first.source} too, with another target",
@@ -193,7 +195,7 @@ class _Plan:
                 f"{_some(missing)}: there is no such account or alias at CommuniGate",
                 "create it and run this again, or say --missing forward: then mail goes to that name once it is there",
             )
-        blocked = [end for end in ends.others if isinstance(self.done.get(end), Undecided)]
+        blocked = [end for end in ends.others if isinstance(self.done.get(end), Undecided) or end in self.clashes]
         if blocked:
             return Undecided(
                 item, f"{_some(blocked)}: not decided itself", "decide about that one, then run this again"

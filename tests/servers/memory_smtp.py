@@ -20,6 +20,7 @@ class MemorySmtp:
         self.extensions = (b"8BITMIME", b"SIZE 100000", *extensions)
         self.port = 0
         self.arrived: list[bytes] = []
+        self.recipients: list[list[bytes]] = []  # of each that arrived: the addresses of its RCPT commands
         self.senders: set[bytes] = set()
         self.log: list[bytes] = []  # command lines
         self.connections = 0
@@ -65,6 +66,7 @@ class _Dialogue:
         self.reader = reader
         self.writer = writer
         self.mail = self.rcpt = False
+        self.to: list[bytes] = []
 
     def say(self, reply: bytes) -> None:
         data = reply + b"\r\n"
@@ -105,9 +107,11 @@ class _Dialogue:
             case b"MAIL":
                 self.server.senders.add(line.split(b">")[0] + b">")
                 self.mail = True
+                self.to = []
                 self.say(b"250 ok")
             case b"RCPT" if self.mail:
                 self.rcpt = True
+                self.to.append(line.partition(b"<")[2].partition(b">")[0])
                 self.say(b"250 ok")
             case b"DATA" if self.rcpt:
                 self.say(b"354 go")
@@ -127,6 +131,7 @@ class _Dialogue:
         answer = self.server.judge(content) or self.server.answer(self.server.count)
         if answer is None or answer.startswith(b"2"):
             self.server.arrived.append(content)
+            self.server.recipients.append(self.to)
         if answer is None:
             raise ConnectionError("unanswered, as asked")
         self.say(answer)

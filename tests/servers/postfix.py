@@ -171,10 +171,20 @@ class Postfix:
         main = _MAIN.format(
             directory=self.directory, host=self.host, domains=" ".join(sorted(domains)), tls=tls, extra=self._extra
         )
-        _write(etc / "main.cf", main)
+        _write(etc / "main.cf", _last_words(main))
         _write(etc / "master.cf", _MASTER.format(host=self.host, port=self.port))
         _write(self.directory / "users", "".join(f"{address} x\n" for address in sorted(self.users)))
         _write(self.directory / "aliases", "".join(f"{a} {b}\n" for a, b in sorted(self.aliases.items())))
+
+
+def _last_words(main: str) -> str:
+    """Each parameter once, as it is set last. Postfix warns of one that is set twice, in every process, and so many
+    warnings block the log's own socket for good."""
+    found: dict[str, str] = {}
+    for line in main.splitlines():
+        if line.strip():
+            found[line.partition("=")[0].strip()] = line
+    return "".join(line + "\n" for line in found.values())
 
 
 def _write(path: Path, text: str) -> None:
