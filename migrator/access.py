@@ -19,6 +19,7 @@ from wire.rate import RateLimit
 from wire.secret import Secret
 
 if TYPE_CHECKING:
+    from migrator.file_source import MailFiles
     from wire.pop3 import Pop3Client
 
 _CHECKED: Final = TlsPolicy()
@@ -40,10 +41,13 @@ class Access:
     apop: bool = False  # at POP: prove the password by APOP
     preauth: bool = False  # a greeting of PREAUTH is taken as a login; elsewhere it is none
     proxy: bytes = b""  # the account to become by PROXYAUTH after an administrator's login
+    files: MailFiles | None = None  # mailbox files in place of a server, as a source
 
     @property
     def label(self) -> str:
         """Endpoint and login for reports and for the key of marks; no secret."""
+        if self.files is not None:
+            return str(self.files.place)
         login = (self.proxy or self.authzid or self.login).decode("utf-8", "backslashreplace")
         prefix = self.prefix.decode("utf-8", "backslashreplace")
         return f"{self.endpoint} {login}" + (f" {prefix}" if prefix else "")
@@ -128,6 +132,8 @@ async def open_imap(
     access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
 ) -> ImapClient:
     """Connect and log in. Raises what the two steps do."""
+    if access.files is not None:
+        return access.files.open()
     client = await connect_imap(access, timeout=timeout)
     await log_in_imap(client, access, source=source, timeout=timeout, rate=rate, compress=compress)
     return client

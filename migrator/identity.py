@@ -58,6 +58,24 @@ async def refuse_same_mailbox(
         )
 
 
+async def refuse_arrived(source: ImapClient, target: ImapClient, uids: list[int]) -> None:
+    """SameMailbox when messages of the source, a sample of all, are at the target already, before any was copied.
+
+    For a source whose numbers are our own: nothing but its content tells that it is what the target serves.
+    """
+    step = max(1, len(uids) // (2 * _SAMPLE))
+    sample = [text for *_, text in await _look_at(source, uids[::step][: 2 * _SAMPLE], _FIELDS) if text]
+    there = await target.uid_search(b"ALL")
+    if not sample or len(there) < len(sample):
+        return
+    known = {b" ".join(header.split()) for header in (await target.fetch_headers(there, _FIELDS)).values()}
+    if known.issuperset(sample):
+        raise SameMailbox(
+            "the target holds these messages already, and no record says that they were copied: it may be these files"
+            " that it serves, or the record of an earlier copy was lost; nothing is copied"
+        )
+
+
 async def _look_at(
     client: ImapClient, uids: list[int], fields: tuple[str, ...]
 ) -> list[tuple[int, int | None, int, bytes]]:

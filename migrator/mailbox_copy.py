@@ -15,7 +15,7 @@ from migrator.delivery import Delivery
 from migrator.fetch_item import PEEK, PLAIN, settle_fetch_item
 from migrator.flag_sync import bring_flags
 from migrator.flags import FlagRules
-from migrator.identity import refuse_same_mailbox
+from migrator.identity import refuse_arrived, refuse_same_mailbox
 from migrator.ladder import origin_of
 from migrator.marks import UNKNOWN, Change, MailboxMarks, left_to_copy
 from migrator.options import DateFilter
@@ -155,6 +155,8 @@ class MailboxCopy:
         session = self._session
         if marks is None or (marks.empty and marks.target_uidvalidity != selected.uidvalidity):
             await self._refuse_same(opened, selected, uids)
+            if session.source_access.files is not None:
+                await refuse_arrived(session.source, session.target, uids)
             return await self._begin_marks(opened, selected)
         if marks.target_uidvalidity != selected.uidvalidity and may_recopy(marks, self._pair, session.options):
             await self._refuse_same(opened, selected, uids)

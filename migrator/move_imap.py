@@ -9,11 +9,14 @@ from dataclasses import replace
 from typing import Final
 
 from migrator.access import Access
+from migrator.file_source import MailFiles
 from migrator.ledger.marks import LedgerMarks
 from migrator.ledger.store import Store
+from migrator.mail_files import parse_place
 from migrator.move_program import (
     UsageTrouble,
     conclude,
+    moves_path,
     only_once,
     plain_form,
     quarantine_of,
@@ -30,6 +33,8 @@ from migrator.preview import Preview, preview_account
 from migrator.report import Report
 from migrator.screen import Screen
 from migrator.session import Surroundings
+from wire.endpoint import Endpoint
+from wire.secret import Secret
 
 USAGE_TEXT: Final = (
     "usage: MoveIMAPMail [flags] oldServer oldName oldPassword newServer newName newPassword\n"
@@ -42,7 +47,8 @@ USAGE_TEXT: Final = (
     "  --quarantine directory --sourceUser user --targetUser user (then the name given is an administrator's)\n"
     "  --oldPasswordFile file --newPasswordFile file (then * stands for the password) --caFile file"
     " --noCertificateCheck\n"
-    "servers: host, host:port, imap://host, imaps://host, imap+starttls://host"
+    "servers: host, host:port, imap://host, imaps://host, imap+starttls://host\n"
+    "  as oldServer also files: mbox:file, mbox:directory, maildir:directory; with :INBOX=file behind it if need be"
 )
 
 
@@ -64,9 +70,7 @@ async def _move(arguments: Sequence[str]) -> int:
     if any(c in old_name + new_name for c in "\r\n"):
         raise UsageTrouble("a login name is one line")
     old, new = read_passwords(old_password, new_password, options)
-    source = Access(
-        read_server(old_server, "imap"), os.fsencode(old_name), old, tls_of(options), preauth=options.preauth
-    )
+    source = _source(old_server, os.fsencode(old_name), old, options)
     target = Access(read_server(new_server, "imap"), os.fsencode(new_name), new, tls_of(options))
 
     async def work(store: Store | None) -> int:
@@ -75,6 +79,28 @@ async def _move(arguments: Sequence[str]) -> int:
         return await conclude(screen, copying, options)
 
     return await with_marks(options, work)
+
+
+def _source(server: str, login: bytes, password: Secret, options: CopyOptions) -> Access:
+    """The old server, or mailbox files in its place."""
+    try:
+        place = parse_place(server)
+    except ValueError as error:
+        raise UsageTrouble(str(error)) from None
+    if place is None:
+        return Access(read_server(server, "imap"), login, password, tls_of(options), preauth=options.preauth)
+    for given, flag in (
+        (options.delete, "--delete"),
+        (bool(options.proxy_user), "--proxyAuth"),
+        (bool(options.source_user), "--sourceUser"),
+        (options.preauth, "--preauth"),
+        (options.mailbox_class, "--copyMailboxClass"),
+    ):
+        if given:
+            raise UsageTrouble(f"{flag} is said of a server, and {place} is none")
+    moves = moves_path()
+    files = MailFiles(place, moves.with_name(moves.name + ".files"), writing=not options.dry_run)
+    return Access(Endpoint("imap", "localhost", 0), b"", password, files=files)
 
 
 async def move_imap(

@@ -66,6 +66,13 @@ passdb {{
 }}
 """
 
+_STORAGE = {
+    "maildir": "maildir:~/Maildir",
+    "mbox": "mbox:~/mail:INBOX=~/inbox",
+    "sdbox": "sdbox:~/dbox",
+    "mdbox": "mdbox:~/mdbox",
+}
+
 _SERVICES = """\
 protocol imap {{
   mail_max_userip_connections = {userip}
@@ -148,7 +155,7 @@ class Dovecot:
         self.mail_dir = self.directory / "mail"
         self.log = self.directory / "dovecot.log"
         self.imap_port = self.imaps_port = self.pop3_port = self.pop3s_port = 0
-        self._storage = {"maildir": "maildir:~/Maildir", "sdbox": "sdbox:~/dbox", "mdbox": "mdbox:~/mdbox"}[storage]
+        self._storage = _STORAGE[storage]
         self._options = {
             "separator": separator,
             "prefix": prefix,
