@@ -96,7 +96,7 @@ class HashVerifier:
             return
         path = source.file.path
         self._report(
-            f"hashes {path} {stored.scheme.value} {reason}",
+            f"hashes {path} {stored.scheme.value}",  # not the reason, which may differ in every line
             f"{path}:{line.number}: the password of {line.name} cannot be checked: {reason}."
             f" `migrator hashes {path}` lists all such lines",
         )

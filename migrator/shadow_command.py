@@ -14,6 +14,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from migrator.password_check import Unverifiable, verify
+from migrator.password_forms import read_password
 from migrator.shadow_file import common_kind, is_password, read_records, show
 from migrator.shadow_switch import Busy, ShadowSwitch, Standing, Unsafe
 from migrator.whole_file import write_whole
@@ -178,11 +180,10 @@ def _made(one: ShadowSwitch) -> tuple[bytes, Secret]:
 
 def _verify(text: bytes, password: Secret) -> bool | None:
     """None where this kind cannot be checked here."""
-    for name in _KINDS.values():
-        handler = _handler(name)
-        if handler.identify(text):
-            return bool(handler.verify(password.reveal(), text))
-    return None
+    try:
+        return verify(read_password(text.decode("latin-1")), password)
+    except Unverifiable:
+        return None
 
 
 def _handler(name: str) -> Any:

@@ -123,6 +123,14 @@ def test_the_guides_way(shadow: Path, lines: dict[str, bytes]) -> None:
     assert hashes(shadow) == lines
 
 
+def test_the_known_password_is_checked(shadow: Path) -> None:
+    """For every kind of hash: with another password no mailbox would open, and nobody would know why."""
+    for method in methods():
+        known = ("--known", f"user-{method}", "--password-file", "-", "--dry-run")
+        assert run("begin", shadow, *known, stdin="another\n").exit_code == 65
+        assert run("begin", shadow, *known, stdin=f"secret of {method}\n").exit_code == 0
+
+
 def test_what_others_change_meanwhile(shadow: Path, lines: dict[str, bytes]) -> None:
     """A new password stays; a copy of a switched account is named until somebody has dealt with it."""
     run("begin", shadow, "--accounts", shadow.parent / "accounts.txt")
