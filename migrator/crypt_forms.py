@@ -16,6 +16,7 @@ from migrator.passwords import PasswordHash, Scheme
 
 _64: Final = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # crypt's own order, not base64's
 _S: Final = "[./0-9A-Za-z]"
+_MOST_LANES: Final = 64  # of argon2, each a thread while it is computed; programs choose 1 to 8
 _DES_BLOCK: Final = rf"{_S}{{10}}[.26AEIMQUYcgkosw]"
 _SALT: Final = r"[!-#%-)+-9<-\[\]-~]"  # what libxcrypt takes in a salt: printable, none of $ : ; * and backslash
 _Read = Callable[[str, re.Match[str]], PasswordHash]
@@ -86,7 +87,21 @@ def _bsdi(text: str, found: re.Match[str]) -> PasswordHash:
 
 
 def _nt(text: str, found: re.Match[str]) -> PasswordHash:
-    return PasswordHash(Scheme.NT, digest=bytes.fromhex(found[1]), communigate="{MSNT}" + found[1])
+    return read_windows(Scheme.NT, found[1])
+
+
+def read_windows(scheme: Scheme, text: str) -> PasswordHash:
+    """An NT or LAN Manager hash in 32 hexadecimal digits; that of nothing stands where there is none."""
+    prefix, nothing = _WINDOWS[scheme]
+    if text.lower() == nothing:
+        return PasswordHash(Scheme.ABSENT, problem=f"the {scheme.value} hash of nothing: there is none, or no password")
+    return PasswordHash(scheme, digest=bytes.fromhex(text), communigate=prefix + text)
+
+
+_WINDOWS: Final = {  # the prefix that CommuniGate takes it under, and the hash of nothing
+    Scheme.LANMAN: ("{LANM}", "aad3b435b51404eeaad3b435b51404ee"),
+    Scheme.NT: ("{MSNT}", "31d6cfe0d16ae931b73c59d7e0c089c0"),
+}
 
 
 def _yescrypt(scheme: Scheme) -> _Read:
@@ -152,6 +167,8 @@ def _argon2(text: str, found: re.Match[str]) -> PasswordHash:
     memory, passes, lanes = int(found[1]), int(found[2]), int(found[3])
     if not (passes and lanes and memory >= 8 * lanes):
         return PasswordHash(Scheme.ARGON2, problem="parameters that argon2 does not have")
+    if lanes > _MOST_LANES:
+        return PasswordHash(Scheme.ARGON2, problem=f"{lanes} lanes, more than {_MOST_LANES}")
     if len(found[4]) < 11 or len(found[5]) < 6 or 1 in (len(found[4]) % 4, len(found[5]) % 4):
         return PasswordHash(Scheme.ARGON2, problem="is not whole")
     return PasswordHash(Scheme.ARGON2, crypt=text, memory=memory, rounds=passes)
@@ -187,7 +204,7 @@ _CRYPT: Final[tuple[tuple[str, re.Pattern[str], _Read, Scheme], ...]] = (
         _fixed(Scheme.MD5_CRYPT, taken=True, rounds=1000),
         Scheme.MD5_CRYPT,
     ),
-    ("$2", _form(rf"\$(2[aby])\$(\d\d)\$({_S}{{22}})({_S}{{31}})"), _bcrypt, Scheme.BCRYPT),
+    ("$2", _form(rf"\$(2[abxy])\$(\d\d)\$({_S}{{22}})({_S}{{31}})"), _bcrypt, Scheme.BCRYPT),
     ("$3$", _form(r"\$3\$\$([0-9a-fA-F]{32})"), _nt, Scheme.NT),
     (
         "$5$",

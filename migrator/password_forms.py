@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from migrator.crypt_forms import read_crypt
+from migrator.crypt_forms import read_crypt, read_windows
 from migrator.passwords import PasswordHash, Scheme
 
 _LIMIT: Final = 4096  # characters: a line of CommuniGate's helper protocol; the longest real form is below 1000
@@ -154,11 +154,11 @@ def _ns_mta_md5(text: str, given: str) -> PasswordHash:
     )
 
 
-def _windows(scheme: Scheme, communigate: str) -> _Read:
+def _windows(scheme: Scheme) -> _Read:
     def read(text: str, given: str) -> PasswordHash:
         if len(text) != 32 or not _HEX.fullmatch(text):
             raise _Broken("is not 32 hexadecimal digits")
-        return PasswordHash(scheme, digest=bytes.fromhex(text), communigate=communigate + text)
+        return read_windows(scheme, text)
 
     return read
 
@@ -266,12 +266,12 @@ _FORMS: Final[dict[str, _Read]] = {
     "SSHA384": _salted_digest(Scheme.SALTED_SHA384),
     "SSHA512": _salted_digest(Scheme.SALTED_SHA512),
     "NS-MTA-MD5": _ns_mta_md5,
-    "LANM": _windows(Scheme.LANMAN, "{LANM}"),
-    "LANMAN": _windows(Scheme.LANMAN, "{LANM}"),
-    "LM": _windows(Scheme.LANMAN, "{LANM}"),
-    "MSNT": _windows(Scheme.NT, "{MSNT}"),
-    "NT": _windows(Scheme.NT, "{MSNT}"),
-    "NTLM": _windows(Scheme.NT, "{MSNT}"),
+    "LANM": _windows(Scheme.LANMAN),
+    "LANMAN": _windows(Scheme.LANMAN),
+    "LM": _windows(Scheme.LANMAN),
+    "MSNT": _windows(Scheme.NT),
+    "NT": _windows(Scheme.NT),
+    "NTLM": _windows(Scheme.NT),
     "PBKDF2": _pbkdf2(Scheme.PBKDF2_SHA1),
     "PBKDF2-SHA1": _pbkdf2(Scheme.PBKDF2_SHA1),
     "PBKDF2-SHA256": _pbkdf2(Scheme.PBKDF2_SHA256),

@@ -70,8 +70,18 @@ def test_windows_hashes_read_characters() -> None:
     assert verify(stored, Secret("sécret".encode("latin-1")))
     lanman = read_password("{LANM}e52cac67419a9a224a3b108f3fa6cb6d")
     assert verify(lanman, Secret(b"pAsSwOrD"))
+    fourteen = read_password("{LANM}" + _lanman("fourteen chars").hex())
+    assert verify(fourteen, Secret(b"fourteen chars"))
+    assert not verify(fourteen, Secret(b"fourteen chars and more"))
     with pytest.raises(Unverifiable, match="code page"):
         verify(lanman, Secret("sécret".encode()))
+
+
+def _lanman(text: str) -> bytes:
+    from passlib.hash import lmhash
+
+    raw: bytes = lmhash.raw(text)
+    return raw
 
 
 def _nt(text: str) -> bytes:
@@ -95,6 +105,7 @@ def _nt(text: str) -> bytes:
         "$md5,rounds=4000000000$QEiEyIVH$$PST3d5MfGtnmDuZjsCmqI/",
         "$sha1$4000000000$jtNX3nZ2$hBNaIXkt4wBI2o5rsi8KejSjNqIq",
         "_zzzz9kan5sssBkBc8BY",
+        "$argon2id$v=19$m=200000,t=10,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
         "{SCRAM-SHA-1}4096000000,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+qs2/fTE=",
     ],
 )
@@ -105,6 +116,14 @@ def test_a_hash_that_asks_for_hours_is_never_computed(text: str) -> None:
     assert too_costly(stored)
     with pytest.raises(Unverifiable):
         verify(stored, Secret(b"secret"))
+
+
+def test_an_argon2_with_thousands_of_lanes_is_never_computed() -> None:
+    """Each lane would be a thread."""
+    stored = read_password(
+        "$argon2id$v=19$m=200000,t=1,p=20000$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
+    )
+    assert "lanes" in stored.problem
 
 
 @pytest.mark.parametrize("text", ["", "x", "!$1$12345678$f8QoJuo0DpBRfQSD0vglc1", "secret", "{CRAM-MD5}" + "a" * 64])

@@ -85,6 +85,9 @@ def test_only_the_salt_length_that_the_guide_names_is_taken_as_it_is() -> None:
         ("!!", Scheme.ABSENT),
         ("*NP*", Scheme.ABSENT),
         ("{CRYPT}*", Scheme.ABSENT),
+        ("{LANM}AAD3B435B51404EEAAD3B435B51404EE", Scheme.ABSENT),  # what stands there where only an NT hash is kept
+        ("{MSNT}31d6cfe0d16ae931b73c59d7e0c089c0", Scheme.ABSENT),
+        ("$3$$31d6cfe0d16ae931b73c59d7e0c089c0", Scheme.ABSENT),
         ("!", Scheme.LOCKED),
         ("!$6$saltstring$abc", Scheme.LOCKED),
         ("*LK*$1$12345678$f8QoJuo0DpBRfQSD0vglc1", Scheme.LOCKED),
