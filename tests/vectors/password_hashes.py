@@ -157,6 +157,7 @@ VECTORS = (
         _TAKEN,
         "the hashcat example hashes' construction: md5(salt 0x59 password 0xf7 salt)",
     ),
+    Vector("{PLAIN-MD4}d9130a8164549fe818874806e1c7014b", b"message digest", Scheme.MD4, _FIRST, "RFC 1320, A.5"),
     Vector("{LANM}e52cac67419a9a224a3b108f3fa6cb6d", b"Password", Scheme.LANMAN, _TAKEN, _MS_NLMP),
     Vector("{MSNT}a4f49c406510bdcab6824ee7c30fd852", b"Password", Scheme.NT, _TAKEN, _MS_NLMP),
     Vector("$3$$8846f7eaee8fb117ad06bdd830b7586c", b"password", Scheme.NT, _TAKEN, "crypt(5) of libxcrypt, NT"),
