@@ -8,6 +8,9 @@ import hashlib
 import pytest
 
 from extauth.sandbox.stored_password import matches
+from migrator.password_forms import read_password
+from migrator.passwords import Use
+from tests.vectors.password_hashes import VECTORS, Vector
 
 SALT = b"saltsalt"
 STORED = {
@@ -28,6 +31,14 @@ def test_right_and_wrong(stored: str) -> None:
     assert matches(stored, b"password")
     assert not matches(stored, b"Password")
     assert not matches(stored, b"")
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=[f"{n}-{v.scheme.value}" for n, v in enumerate(VECTORS)])
+def test_only_what_the_guide_names_lets_anybody_in(vector: Vector) -> None:
+    """As it is handed over; a kind that the guide does not name opens nothing, although it is right."""
+    taken = vector.use is Use.AS_IT_IS
+    assert matches(read_password(vector.text).for_cli, vector.password) is taken
+    assert matches("\x02" + vector.text, vector.password) is taken
 
 
 @pytest.mark.parametrize("stored", ["", "\x02", "\x02{SHA}!", "\x02{SHA}", "\x02{LANM}00", "\x02{other}x", "\x02short"])
