@@ -58,12 +58,18 @@ cli.add_command(aliases)
 @cli.command()
 @_config
 @click.option(
-    "--force", is_flag=True, help="Make another pair. Passwords saved with the old one cannot be opened with it."
+    "--force", is_flag=True, help="Make another pair; the old key stays beside it and still opens. See --rotate."
 )
-def keygen(path: Path, force: bool) -> None:
+@click.option("--rotate", is_flag=True, help="Put a new pair in force, and seal what is saved anew. Nothing is lost.")
+def keygen(path: Path, force: bool, rotate: bool) -> None:
     """Make the key pair that seals passwords."""
     from migrator.seal import generate_keys
 
+    if force and rotate:
+        _fail(USAGE, "--force and --rotate are two ways")
+    if rotate:
+        _rotate(path)
+        return
     state = _settings(path, check_files=False).state
     try:
         generate_keys(state.public_key_file, state.key_file, force=force)
@@ -71,6 +77,19 @@ def keygen(path: Path, force: bool) -> None:
         _fail(CANNOT_WRITE, trouble.text)
     click.echo(f"{state.public_key_file} seals passwords: the helper must be able to read it.")
     click.echo(f"{state.key_file} opens them: only the worker's user may read it. Keep a copy in a safe place.")
+
+
+def _rotate(path: Path) -> None:
+    from migrator.key_rotation import rotate
+
+    state = _settings(path).state
+    try:
+        done = _with_store(path, lambda store: rotate(state, store))
+    except SetupTrouble as trouble:
+        _fail(CANNOT_WRITE, trouble.text)
+    for line in done.lines(state):
+        click.echo(line)
+    sys.exit(NEEDS_A_PERSON if done.unreadable else DONE)
 
 
 @cli.command()

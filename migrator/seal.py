@@ -44,22 +44,96 @@ class Sealer:
 
 
 class Opener:
-    """Opens with the private key in `key_file`, which nobody but its owner may be able to read."""
+    """Opens with the private key in `key_file`, which nobody but its owner may be able to read.
+
+    While the keys are being changed (`rotate_keys`) the key from before, beside it, opens as well. A box that does not
+    open makes it look at the files again: another process may have changed them.
+    """
 
     def __init__(self, key_file: Path) -> None:
-        self._box = nacl.public.SealedBox(nacl.public.PrivateKey(_read_key(key_file, _PRIVATE)))
+        self._file = key_file
+        self._stamps: tuple[int, ...] = ()
+        self._boxes: list[nacl.public.SealedBox[nacl.public.PrivateKey]] = []
+        self._read()
 
     def open(self, sealed: bytes, address: str) -> Secret:
         """The password in the box. SetupTrouble if it is another key's box, damaged, or another account's."""
-        try:
-            inside = self._box.decrypt(sealed)
-        except (nacl.exceptions.CryptoError, ValueError, TypeError):
-            raise SetupTrouble("a saved password does not open with this key file") from None
+        inside = self._decrypt(sealed)
+        if inside is None and self._stamps != _stamps(self._file):
+            self._read()
+            inside = self._decrypt(sealed)
+        if inside is None:
+            raise SetupTrouble("a saved password does not open with this key file")
         header = _header(address)
         if not inside.startswith(header):
             raise SetupTrouble("a saved password belongs to another account")
         start = len(header) + 4
         return Secret(inside[start : start + int.from_bytes(inside[len(header) : start], "big")])
+
+    def is_new(self, sealed: bytes) -> bool:
+        """Whether the key that is in force now opens this box."""
+        return self._decrypt(sealed, self._boxes[:1]) is not None
+
+    def _read(self) -> None:
+        self._stamps = _stamps(self._file)
+        files = [self._file, *[path for path in [old_key_file(self._file)] if path.exists()]]
+        self._boxes = [nacl.public.SealedBox(nacl.public.PrivateKey(_read_key(path, _PRIVATE))) for path in files]
+
+    def _decrypt(
+        self, sealed: bytes, boxes: list[nacl.public.SealedBox[nacl.public.PrivateKey]] | None = None
+    ) -> bytes | None:
+        for box in self._boxes if boxes is None else boxes:
+            with contextlib.suppress(nacl.exceptions.CryptoError, ValueError, TypeError):
+                return bytes(box.decrypt(sealed))
+        return None
+
+
+def old_key_file(key_file: Path) -> Path:
+    """Where the private key from before is, until nothing is sealed to it any more."""
+    return key_file.with_name(key_file.name + ".old")
+
+
+def rotate_keys(public_file: Path, key_file: Path) -> bool:
+    """Put a new pair in force, the old private key staying beside it; False where that was done before.
+
+    Cut off anywhere, it goes on when it is called again, and at no moment is there a box that nobody can open. Helper
+    and worker see the files change. SetupTrouble where they cannot be read or written.
+    """
+    current = nacl.public.PrivateKey(_read_key(key_file, _PRIVATE))
+    old = old_key_file(key_file)
+    fresh = not old.exists()
+    try:
+        if fresh:
+            os.link(key_file, old)  # from now on two names for one key, and then a new one in the first's place
+        if bytes(current) == _read_key(old, _PRIVATE):
+            current = nacl.public.PrivateKey.generate()
+            _write_key(key_file, _PRIVATE, bytes(current), 0o600, force=True)
+        if _read_key(public_file, _PUBLIC) != bytes(current.public_key):
+            _write_key(public_file, _PUBLIC, bytes(current.public_key), 0o644, force=True)
+    except OSError as error:
+        raise SetupTrouble(f"cannot write {error.filename or key_file}: {error.strerror}") from None
+    return fresh
+
+
+def forget_old_key(key_file: Path) -> None:
+    """Overwrite the private key from before, and remove it. SetupTrouble where that cannot be."""
+    old = old_key_file(key_file)
+    try:
+        with open(old, "r+b", buffering=0) as file:
+            file.write(bytes(os.fstat(file.fileno()).st_size))
+            os.fsync(file.fileno())
+        old.unlink()
+    except OSError as error:
+        raise SetupTrouble(f"cannot remove {old}: {error.strerror}") from None
+
+
+def _stamps(key_file: Path) -> tuple[int, ...]:
+    found = []
+    for path in (key_file, old_key_file(key_file)):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found += [status.st_mtime_ns, status.st_ino]
+    return tuple(found)
 
 
 def generate_keys(public_file: Path, key_file: Path, *, force: bool = False) -> None:
@@ -74,9 +148,9 @@ def generate_keys(public_file: Path, key_file: Path, *, force: bool = False) -> 
     key = nacl.public.PrivateKey.generate()
     try:
         if force and key_file.exists():
-            key_file.replace(key_file.with_name(key_file.name + ".old"))
-        _write_key(key_file, _PRIVATE, bytes(key), 0o600, force)
-        _write_key(public_file, _PUBLIC, bytes(key.public_key), 0o644, force)
+            key_file.replace(old_key_file(key_file))
+        _write_key(key_file, _PRIVATE, bytes(key), 0o600, force=force)
+        _write_key(public_file, _PUBLIC, bytes(key.public_key), 0o644, force=force)
     except OSError as error:
         raise SetupTrouble(f"cannot write {error.filename or key_file}: {error.strerror}") from None
 
@@ -86,7 +160,7 @@ def _header(address: str) -> bytes:
     return _BOX + len(name).to_bytes(2, "big") + name
 
 
-def _write_key(path: Path, kind: str, key: bytes, mode: int, force: bool) -> None:
+def _write_key(path: Path, kind: str, key: bytes, mode: int, *, force: bool) -> None:
     """Write under another name, then link: nobody ever sees half a key, and an existing file wins unless forced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")

@@ -79,6 +79,7 @@ class CopyWorker:
         self._stopping = asyncio.Event()
         self._adopting: asyncio.Task[None] | None = None
         self._next_adoptions = 0.0
+        self._wiped = False  # a password was forgotten since the queue was tidied
         self._log: Any = structlog.get_logger()
 
     def stop(self) -> None:
@@ -127,7 +128,11 @@ class CopyWorker:
         if self._adopting is not None and self._adopting.done():
             adopting, self._adopting = self._adopting, None
             await adopting  # a bug in it ends the worker, and is seen
-        return not self._tasks and self._adopting is None
+        idle = not self._tasks and self._adopting is None
+        if idle and self._wiped:
+            self._wiped = False
+            await self._queue.tidy()
+        return idle
 
     async def _rest(self, seconds: float) -> None:
         """Until a copy or the adoptions end, `stop` is called, or the time is over."""
@@ -237,6 +242,7 @@ class CopyWorker:
         claim, counts = running.claim, outcome.counts
         if outcome.ending is Ending.DONE:
             ours = await self._queue.finish(claim, counts, outcome.report)
+            self._wiped = True
         elif outcome.ending is Ending.WAIT:
             ours = await self._queue.wait_for_login(claim, outcome.reason)
         elif outcome.ending is Ending.HOLD:

@@ -34,6 +34,9 @@ class Queue(Protocol):
         the endpoint named now.
         """
 
+    async def tidy(self) -> None:
+        """Leave nothing on disk of the passwords that were forgotten, as far as nobody is at work with it."""
+
     async def claim(self, worker: Worker, *, lease: float, limits: Limits) -> Claim | None:
         """The job to run next, ours for `lease` seconds; None when there is none now.
 
@@ -118,6 +121,9 @@ class LedgerQueue:
     async def add(self, account: str, domain: str, source: str) -> int:
         now = self._clock()
         return await self._store.write(lambda c: add_job(c, account.lower(), domain.lower(), source, now=now)[0])
+
+    async def tidy(self) -> None:
+        await self._store.tidy()
 
     async def claim(self, worker: Worker, *, lease: float, limits: Limits) -> Claim | None:
         now = self._clock()

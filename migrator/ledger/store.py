@@ -63,9 +63,21 @@ class Store:
         """Run `work` on one snapshot of what is committed, beside the writer."""
         return await self._reader.run(work)
 
+    async def tidy(self) -> None:
+        """Leave nothing on disk that was deleted: what is in the log of changes goes into the file, the log is emptied.
+
+        Waits for nobody who is at work; then the next call does it. Never raises.
+        """
+        await asyncio.to_thread(_empty_log, self.path)
+
     async def close(self) -> None:
         """Finish what waits, then let go of the file. The Store is not used afterwards."""
         await asyncio.gather(self._writer.close(), self._reader.close())
+
+
+def _empty_log(path: Path) -> None:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _nothing(_connection: sqlite3.Connection) -> None:
@@ -272,6 +284,7 @@ class _File:
         self._use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # a password that is wiped leaves zeros behind
         connection.execute("PRAGMA journal_size_limit = 67108864")  # a burst must not leave a gigabyte of WAL behind
         if schema.version(connection) != schema.VERSION:
             connection.execute("BEGIN IMMEDIATE")

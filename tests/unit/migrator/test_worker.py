@@ -288,3 +288,17 @@ def test_pauses_grow_and_end_at_half_an_hour() -> None:
     assert pauses[:4] == [10, 20, 40, 80]
     assert pauses[-1] == 1800
     assert pause_before(10**9, 1.0) <= 1800 * 1.2 + 1
+
+
+async def test_a_password_is_nowhere_on_disk_when_its_copy_is_done() -> None:
+    """Neither in the ledger nor in its log of changes, while the processes that have them open go on."""
+    async with world() as (sandbox, ledger):
+        (user,) = sandbox.users
+        await ledger.log_in(user, adopted=True)
+        box = await ledger.sealed(user)
+        assert box
+        files = [ledger.store_path.with_name(ledger.store_path.name + ending) for ending in ("", "-wal")]
+        assert any(box in file.read_bytes() for file in files)
+        await ledger.work()
+        assert ledger.arrived(user)
+        assert not any(box[-32:] in file.read_bytes() for file in files)

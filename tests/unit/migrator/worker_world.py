@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 
@@ -47,6 +48,10 @@ class Ledger:
         self.logins = Logins(self.store)
         self.queue = LedgerQueue(self.store)
         self.workshop = Workshop(self.settings, self.store)
+
+    @property
+    def store_path(self) -> Path:
+        return self.settings.state.path
 
     def runner(self) -> JobRunner:
         return self.workshop.runner()
