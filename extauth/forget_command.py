@@ -1,11 +1,16 @@
-"""`extauth forget ADDRESS`: drops what the ledger remembers of an address; a running helper asks afresh at once."""
+"""`extauth forget ADDRESS`: drops what is remembered of an address, also by a helper that runs; it asks afresh at once.
+
+ADDRESS may also be a client's numeric address that too many wrong passwords came from.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import sys
 from collections.abc import Callable
 
+from extauth.forgotten import Forgotten
 from extauth.names import qualify
 from migrator.ledger.probes import Probes
 from migrator.ledger.store import Store
@@ -18,14 +23,25 @@ _CONFIG = 78
 
 def forget(settings: Settings, name: str, say: Callable[[str], None]) -> int:
     """Forget `name`; say what that was. The exit code."""
-    address = qualify(name.lower(), settings.communigate.main_domain) or name.lower()
+    client = _is_client(name)
+    address = name if client else qualify(name.lower(), settings.communigate.main_domain) or name.lower()
     try:
-        answers = asyncio.run(_forget(settings, address))
+        Forgotten(settings.state.directory).add(address)
+        answers = 0 if client else asyncio.run(_forget(settings, address))
     except Trouble as trouble:
         sys.stderr.write(f"extauth: {trouble}\n")
         return _CONFIG if isinstance(trouble, SetupTrouble) else _TRY_LATER
-    say(f"{address}: {answers} answer{'s' * (answers != 1)} of old servers forgotten")
+    known = "" if client else f"{answers} answer{'s' * (answers != 1)} of old servers and "
+    say(f"{address}: {known}all wrong passwords forgotten")
     return 0
+
+
+def _is_client(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _forget(settings: Settings, address: str) -> int:

@@ -84,7 +84,7 @@ class Login:
                 domain, address, password, client=client, turn_by=turn_by, deadline=deadline
             )
         if answer.verdict is Verdict.NO:
-            return Refuse(answer.reason)
+            return Refuse(answer.reason, wrong=True)
         if answer.verdict is not Verdict.YES:
             return self._later(domain, answer)
         if doubt := await self._trust.doubt(domain, address, deadline):

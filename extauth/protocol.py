@@ -93,9 +93,10 @@ class Ok(Struct, frozen=True):
 
 
 class Refuse(Struct, frozen=True):
-    """ERROR: a permanent no. Mail bounces, the login is refused."""
+    """ERROR: a permanent no. Mail bounces, the login is refused. `wrong`: the old server refused just this password."""
 
     reason: str
+    wrong: bool = False
 
 
 class Retry(Struct, frozen=True):

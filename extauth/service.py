@@ -25,6 +25,7 @@ from extauth.lanes import Lane
 from extauth.login import Login
 from extauth.names import Account, Carrier, Illegal, Named, qualify, read_name
 from extauth.notices import Notices
+from extauth.password_guard import PasswordGuard
 from extauth.probe import Prober
 from extauth.protocol import New, Ok, Refuse, Reply, Retry, Routed, Verify
 from extauth.trust import Trust
@@ -105,6 +106,7 @@ class Service:
         self._arrivals: Flights[Reply] = Flights(self._unheard)
         self._checks: Flights[Reply] = Flights(self._unheard)
         self._key = os.urandom(32)  # equal passwords are known by their digest under a key that dies with the process
+        self._guard = PasswordGuard(settings, notices, own, self._key)
 
     def lane(self, request: New | Verify) -> Lane:
         """The requests that ask the same listener share a lane; those that ask none share one too."""
@@ -153,13 +155,28 @@ class Service:
             return Refuse("no account can have this name")
         if await self._under_way.is_echo(address, request.client, domain.verify_endpoints):
             return self._echo(address, request.client)
-        password = request.password
-        key = (address, domain.verify_source, password.digest(self._key))
+        password, client = request.password, request.client
+        digest = password.digest(self._key)
+        if refusal := self._guard.refusal(address, client, digest):
+            return refusal
+        key = (address, domain.verify_source, digest)
+        attempt = None
+        if self._checks.get(key) is None:  # who asks what is being asked tries nothing new
+            admitted = await self._guard.admit(address, client, deadline)
+            if isinstance(admitted, Retry):
+                return admitted
+            attempt = admitted
+            if self._checks.get(key) is not None:  # somebody else asks it since the pause began
+                self._guard.close(attempt, Retry("not asked"), client, digest)
+                attempt = None
 
         async def check(flight: Flight[Reply]) -> Reply:
-            return await self._login.check(
-                flight, address, domain, password, request.client, turn_by=deadline, deadline=deadline + _LATE
+            reply = await self._login.check(
+                flight, address, domain, password, client, turn_by=deadline, deadline=deadline + _LATE
             )
+            if attempt is not None:
+                self._guard.close(attempt, reply, client, digest)
+            return reply
 
         return await self._checks.join(key, check, deadline) or Retry("the old server did not answer in time")
 

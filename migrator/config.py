@@ -26,6 +26,7 @@ from migrator.config_values import (
     read_create,
     read_endpoint,
     read_names,
+    read_networks,
     read_number,
     read_optional,
     read_secret_text,
@@ -44,6 +45,7 @@ from migrator.settings import (
     CommuniGateSettings,
     DomainSettings,
     HelperSettings,
+    LimitSettings,
     ProbeCacheSettings,
     Settings,
     StateSettings,
@@ -239,8 +241,10 @@ def _apply_environment(reader: _Reader, document: dict[str, Any], environ: Mappi
         if not name.startswith("EXTAUTH_") or not mark:
             continue
         section, key = section.lower(), key.lower()
-        if section not in ("communigate", "helper", "state", "worker"):
-            reader.problem((name,), "no such section; variables set keys of communigate, helper, state and worker")
+        if section not in ("communigate", "helper", "limits", "state", "worker"):
+            reader.problem(
+                (name,), "no such section; variables set keys of communigate, helper, limits, state and worker"
+            )
             continue
         table = document.setdefault(section, {})
         if not isinstance(table, dict):
@@ -264,16 +268,17 @@ def _environment_value(key: str, text: str) -> Any:
 
 def _read_document(reader: _Reader, document: dict[str, Any], mode: int) -> Settings:
     sections = {}
-    for name in ("communigate", "helper", "state", "worker", "domains"):
+    for name in ("communigate", "helper", "limits", "state", "worker", "domains"):
         value = document.pop(name, {})
         if not isinstance(value, dict):
             reader.problem((name,), "must be a table")
             value = {}
         sections[name] = value
     for name in document:
-        reader.problem((name,), "unknown section; known are communigate, helper, state, worker and domains")
+        reader.problem((name,), "unknown section; known are communigate, helper, limits, state, worker and domains")
     communigate = _read_communigate(_Table(reader, ("communigate",), sections["communigate"]), mode)
     helper = _read_helper(_Table(reader, ("helper",), sections["helper"]))
+    limits = _read_limits(_Table(reader, ("limits",), sections["limits"]))
     worker = _read_worker(_Table(reader, ("worker",), sections["worker"]))
     domains: dict[str, DomainSettings] = {}
     for name, values in sections["domains"].items():
@@ -287,7 +292,7 @@ def _read_document(reader: _Reader, document: dict[str, Any], mode: int) -> Sett
     if not sections["domains"]:
         reader.problem(("domains",), 'no domain: write a table [domains."example.com"] or [domains.default]')
     state = _read_state(_Table(reader, ("state",), sections["state"]), domains)
-    return Settings(reader.path, communigate, helper, state, worker, domains, tuple(reader.files))
+    return Settings(reader.path, communigate, helper, state, worker, domains, tuple(reader.files), limits)
 
 
 def _read_communigate(table: _Table, mode: int) -> CommuniGateSettings:
@@ -394,6 +399,21 @@ def _read_worker(table: _Table) -> WorkerSettings:
     )
     table.finish()
     return settings
+
+
+def _read_limits(table: _Table) -> LimitSettings:
+    defaults = LimitSettings()
+    limits = LimitSettings(
+        remember_refused=table.take("remember_refused", parse_duration, defaults.remember_refused),
+        wrong_per_account=table.take("wrong_per_account", parse_quota, defaults.wrong_per_account),
+        wrong_per_client=table.take("wrong_per_client", parse_quota, defaults.wrong_per_client),
+        slow_down=table.take("slow_down", parse_duration, defaults.slow_down),
+        shared=table.take("shared", read_networks, defaults.shared),
+    )
+    if limits.slow_down > defaults.slow_down:
+        table.problem("slow_down", "at most 2s: a user whose account is attacked waits so long too")
+    table.finish()
+    return limits
 
 
 def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -122,6 +123,13 @@ def read_strings(value: Any) -> tuple[str, ...]:
 
 def read_names(value: Any) -> frozenset[str]:
     return frozenset(name.lower() for name in read_strings(value))
+
+
+def read_networks(value: Any) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(text) for text in read_strings(value))
+    except ValueError as error:
+        raise ValueError(f'must be a list of addresses and networks such as "192.0.2.0/24": {error}') from None
 
 
 def read_senders(value: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ No file is opened here; `migrator.config` reads and checks the file.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,17 @@ class ProbeCacheSettings:
     refresh: float = 7 * 86_400.0  # and is asked about again, in the background, when it is so old
     negative: float = 1800.0  # a no counts so long where the server cannot be asked
     negative_refresh: float = 300.0  # and is asked about again when it is so old
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """`[limits]`: wrong passwords; times in seconds."""
+
+    remember_refused: float = 600.0  # the longest that a refused password is answered from memory; 0: never
+    wrong_per_account: Quota = Quota(20, 600.0)  # different ones; no user mistypes 20 times
+    wrong_per_client: Quota = Quota(100, 600.0)  # an office behind one address has its share of them
+    slow_down: float = 2.0  # the longest wait before an attempt
+    shared: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # addresses of many users
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +228,7 @@ class Settings:
     worker: WorkerSettings
     domains: Mapping[str, DomainSettings]
     files: tuple[Path, ...]
+    limits: LimitSettings = LimitSettings()
 
     def domain(self, name: str) -> DomainSettings | None:
         """The table of domain `name`, else `[domains.default]`, else None."""
