@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import random
 from collections.abc import Callable
@@ -68,9 +69,7 @@ class Verifier:
         if domain.verify == "hashes":
             return await self._by_hashes().check_password(domain, address, password, turn_by=turn_by, deadline=deadline)
         endpoint = domain.verify_endpoint
-        attempt = _Attempt(
-            endpoint, domain, domain.source_login(address), password, client if domain.forward_ip else "", deadline
-        )
+        attempt = _Attempt(endpoint, domain, domain.source_login(address), password, _told(domain, client), deadline)
         try:
             with await self._places_of(domain, endpoint).take(turn_by):
                 return await (self._by_imap(attempt) if endpoint.protocol == "imap" else self._by_pop(attempt))
@@ -143,3 +142,20 @@ async def _leave(client: Pop3Client) -> None:
     client.deadline = asyncio.get_running_loop().time() + 1.0
     with contextlib.suppress(Temporary):  # it has accepted the password; how it says goodbye changes nothing
         await client.quit()
+
+
+def _told(domain: DomainSettings, client: str) -> str:
+    """The client's address where the old server is to hear it: after TLS, before the login.
+
+    Never an address that only means something here: to the old server loopback is itself, which it trusts and never
+    slows down.
+    """
+    if not domain.forward_ip or not client:
+        return ""
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return ""
+    plain = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+    useless = plain.is_loopback or plain.is_unspecified or plain.is_link_local or plain.is_multicast
+    return "" if useless else str(plain)

@@ -279,3 +279,15 @@ def test_missing_directories_are_told_to_the_operator_only(site: Site) -> None:
     for name in ("state", "log"):
         (site.directory / name).mkdir()
     load_settings(site.path, {}, check_places=True)
+
+
+def test_limits_on_wrong_passwords(site: Site) -> None:
+    text = (
+        GOOD + '[limits]\nremember_refused = "0s"\nwrong_per_account = "0"\nshared = ["192.0.2.10", "2001:db8::/48"]\n'
+    )
+    limits = site.load(text).limits
+    assert (limits.remember_refused, limits.wrong_per_account.count, limits.wrong_per_client.count) == (0.0, 0, 100)
+    assert [str(network) for network in limits.shared] == ["192.0.2.10/32", "2001:db8::/48"]
+    problems = site.problems(GOOD + '[limits]\nslow_down = "3s"\nshared = ["192.0.2.1/24"]\nodd = 1\n')
+    assert set(problems) == {"limits.slow_down", "limits.shared", "limits.odd"}
+    assert site.load(GOOD, {"EXTAUTH_LIMITS__SLOW_DOWN": "1s"}).limits.slow_down == 1.0
