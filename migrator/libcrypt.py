@@ -28,9 +28,7 @@ class Unsupported(Exception):
 @cache
 def _function() -> Any:
     """crypt_r of libcrypt, which both libraries have. Unsupported where there is none."""
-    for name in (*_NAMES, ctypes.util.find_library("crypt")):
-        if name is None:
-            continue
+    for name in (*_NAMES, ctypes.util.find_library("crypt")):  # None is the C library itself: musl has it there
         try:
             function = ctypes.CDLL(name).crypt_r
         except (OSError, AttributeError):
