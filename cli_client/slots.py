@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from wire.outcome import SetupTrouble
@@ -44,9 +45,9 @@ class SlotDirectory:
         self._hand = -1
         self._ear = -1
 
-    def try_take(self) -> Slot | None:
-        """A free slot, or None when all are taken. Never waits."""
-        for number in range(self._count):
+    def try_take(self, numbers: Iterable[int] | None = None) -> Slot | None:
+        """A free slot, or None when all are taken; of `numbers` only, in their order, where given. Never waits."""
+        for number in range(self._count) if numbers is None else numbers:
             file = self._open(f"slot-{number}")
             if _lock(file, fcntl.LOCK_EX):
                 return Slot(file)
@@ -112,6 +113,15 @@ def _lock(file: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def make_shared_directory(path: Path) -> None:
+    """Make a directory for the users who share its parent, if it is missing. SetupTrouble where it cannot be made."""
+    try:
+        if not path.is_dir():
+            _make_directory(path)
+    except OSError as error:
+        raise SetupTrouble(f"{path}: {error.strerror}") from None
 
 
 def _make_directory(path: Path) -> None:

@@ -23,6 +23,7 @@ class Notices:
         self.log = log
         self._clock = clock
         self._said: OrderedDict[str, float] = OrderedDict()
+        self._covered: set[str] = set()
 
     @property
     def troubled(self) -> bool:
@@ -36,6 +37,8 @@ class Notices:
 
     def alarm(self, key: str, text: str, **details: object) -> None:
         """A trouble that a person must mend. The same `key` is said again only after a while; the log has them all."""
+        if key in self._covered:
+            return
         self.log.warning(text, trouble=key, **details)
         now = self._clock()
         last = self._said.get(key)
@@ -51,3 +54,12 @@ class Notices:
         """The trouble of `key` has ended; says so only if it was said before."""
         if self._said.pop(key, None) is not None:
             self.announce(text)
+
+    def cover(self, key: str) -> None:
+        """Somebody else has said what the trouble of `key` comes to: it is not said again until `settle`."""
+        self._covered.add(key)
+
+    def settle(self, key: str) -> None:
+        """The trouble of `key` has ended, and somebody else says so."""
+        self._covered.discard(key)
+        self._said.pop(key, None)

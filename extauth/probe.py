@@ -17,8 +17,10 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Final
 
+from extauth.gate import Visit
+from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
-from extauth.places import Places
+from extauth.strangers import make_stranger
 from migrator.settings import DomainSettings
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.outcome import Answer, Permanent, Scope, Temporary, Verdict
@@ -81,10 +83,10 @@ class _Question:
 class Prober:
     """Asks about recipients at the old servers of one configuration."""
 
-    def __init__(self, own: OwnServers, under_way: UnderWay) -> None:
+    def __init__(self, own: OwnServers, under_way: UnderWay, gates: Gates) -> None:
         self._own = own
         self._under_way = under_way
-        self._places: dict[tuple[Endpoint, int], Places] = {}
+        self._gates = gates
         self._idle: dict[_Key, deque[_Session]] = {}
         self._senders: dict[_Key, str] = {}  # the sender that a server took, where it was not the first
         self._sweep: asyncio.TimerHandle | None = None
@@ -107,9 +109,21 @@ class Prober:
         if endpoint is None:
             return Finding(Answer(Verdict.LATER, "no SMTP server is configured for this domain", Scope.SETUP))
         deadline = min(deadline, asyncio.get_running_loop().time() + _PER_PROBE)
+        finding = Finding(Answer(Verdict.LATER, "not asked"))
+
+        async def ask(visit: Visit) -> Answer:
+            nonlocal finding
+            finding = await self._ask(endpoint, domain, _Question(address, strangers), deadline, visit)
+            return finding.answer
+
+        async def stranger(visit: Visit) -> Answer:
+            nobody = f"{make_stranger()}@{address.rpartition('@')[2]}"
+            by = asyncio.get_running_loop().time() + _PER_PROBE
+            return (await self._ask(endpoint, domain, _Question(nobody, _nobody), by, visit)).answer
+
         try:
-            with await self._places_of(domain, endpoint).take(deadline):
-                return await self._ask(endpoint, domain, _Question(address, strangers), deadline)
+            await self._gates.of(endpoint).ask(address, ask, stranger, turn_by=deadline, deadline=deadline)
+            return finding
         except Temporary as trouble:
             return Finding(Answer(Verdict.LATER, str(trouble), trouble.scope))
         except Permanent as trouble:
@@ -128,16 +142,21 @@ class Prober:
 
     # -- one question --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, endpoint: Endpoint, domain: DomainSettings, question: _Question, deadline: float) -> Finding:
+    async def _ask(
+        self, endpoint: Endpoint, domain: DomainSettings, question: _Question, deadline: float, visit: Visit
+    ) -> Finding:
         key = (endpoint, domain.tls, domain.helo, domain.senders)
         if session := self._take_idle(key):
+            visit.reached = True
             try:
                 return await self._ask_in(session, key, domain, question, deadline)
             except Temporary:
                 if not session.fresh or asyncio.get_running_loop().time() >= deadline:
                     raise
             # hung up on while it was idle: says nothing about the server
+            visit.reached = False
         opened = await self._open(endpoint, domain, deadline)
+        visit.reached = True
         if isinstance(opened, Answer):
             return Finding(opened)
         return await self._ask_in(opened, key, domain, question, deadline)
@@ -273,13 +292,6 @@ class Prober:
         return reply
 
     # -- kept connections ----------------------------------------------------------------------------------------------
-
-    def _places_of(self, domain: DomainSettings, endpoint: Endpoint) -> Places:
-        key = (endpoint, domain.max_connections)
-        places = self._places.get(key)
-        if places is None:
-            places = self._places[key] = Places(endpoint, domain.max_connections)
-        return places
 
     def _take_idle(self, key: _Key) -> _Session | None:
         sessions = self._idle.get(key)

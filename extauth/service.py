@@ -19,6 +19,7 @@ from extauth.arrival import Arrival
 from extauth.brake import Asker, Brake
 from extauth.creation import Creation
 from extauth.flight import Flight, Flights
+from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.inquiry import Inquiry
 from extauth.lanes import Lane
@@ -38,6 +39,7 @@ from migrator.ledger.store import Store
 from migrator.settings import DomainSettings, Settings
 
 _LATE: Final = 15.0  # seconds a check may go on after its first deadline: a late YES spares the next try
+_PATIENCE: Final = 5.0  # seconds that a server must have had until its silence counts against it
 _NOBODY: Final = Lane(None, 1)
 _LOGIN_MODES: Final = frozenset({"IMAP", "POP", "POP3", "HTTP", "HTTPU", "XMPP", "XIMSS", "ACAP", "LDAP", "FTP", "PWD"})
 
@@ -72,7 +74,14 @@ class Service:
         logins = Logins(self._store, keep_done=settings.state.keeps_passwords)
         own = OwnServers(communigate.cli, communigate.imap, communigate.smtp)
         self._under_way = UnderWay(own)
-        self._prober = Prober(own, self._under_way)
+        self._gates = Gates(
+            settings.domains,
+            state=settings.state.directory,
+            notices=notices,
+            patience=min(_PATIENCE, settings.helper.deadline / 2),
+            guarded=settings.helper.guards,
+        )
+        self._prober = Prober(own, self._under_way, self._gates)
         habits = Habits(self._store)
         self._inquiry = Inquiry(
             notices,
@@ -92,7 +101,7 @@ class Service:
             inquiry=self._inquiry,
             under_way=self._under_way,
         )
-        verifier = self._verifier = Verifier(own, self._under_way, notices.alarm)
+        verifier = self._verifier = Verifier(own, self._under_way, self._gates, notices.alarm)
         self._login = Login(
             settings,
             notices,
@@ -136,6 +145,7 @@ class Service:
         self._locks.close()
         self._verifier.close()
         await self._prober.close()
+        await self._gates.close()
         await self._pool.close()
         await self._store.close()
 

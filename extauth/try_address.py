@@ -11,6 +11,7 @@ from typing import Final
 from cli_client.commands import Cli
 from cli_client.errors import NoSuchAccount, UnknownCommand
 from cli_client.pool import CliPool
+from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.names import Carrier, Illegal, qualify, read_name
 from extauth.probe import Prober
@@ -51,8 +52,9 @@ class _Trial:
         communigate = settings.communigate
         own = OwnServers(communigate.cli, communigate.imap, communigate.smtp)
         under_way = UnderWay(own)
-        self._prober = Prober(own, under_way)
-        self._verifier = Verifier(own, under_way)
+        gates = Gates(settings.domains)
+        self._prober = Prober(own, under_way, gates)
+        self._verifier = Verifier(own, under_way, gates)
         self._pool = CliPool(
             communigate.cli, communigate.login, communigate.password, tls=communigate.tls, size=1, idle_seconds=60.0
         )

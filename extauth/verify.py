@@ -13,10 +13,12 @@ import ipaddress
 import os
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from extauth.gate import Visit
+from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
-from extauth.places import Places
+from extauth.strangers import make_password, make_stranger
 from migrator.settings import DomainSettings
 from wire.endpoint import Endpoint
 from wire.imap.client import ImapClient
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from extauth.hash_verify import HashVerifier
 
 Report = Callable[[str, str], None]
+
+
+_CONNECT: Final = 10.0  # seconds until a server must have greeted: the rest of a deadline is for the login
+_TRIAL: Final = 30.0  # seconds for a login of nobody: servers make wrong passwords wait, by 15 s at most
+_REACHED: Final = Answer(Verdict.NO, "the server greets")  # to a question that wants to know no more
 
 
 class _Attempt(NamedTuple):
@@ -44,13 +51,15 @@ class _Attempt(NamedTuple):
 class Verifier:
     """Checks passwords at the old servers of one configuration."""
 
-    def __init__(self, own: OwnServers, under_way: UnderWay, report: Report = lambda _key, _text: None) -> None:
+    def __init__(
+        self, own: OwnServers, under_way: UnderWay, gates: Gates, report: Report = lambda _key, _text: None
+    ) -> None:
         """`report` gets a key and a line for what an administrator should mend in a file of hashes."""
         self._own = own
         self._report = report
         self._hashes: HashVerifier | None = None
         self._under_way = under_way
-        self._places: dict[tuple[Endpoint, int], Places] = {}
+        self._gates = gates
         self._tags = random.Random(os.urandom(16))  # noqa: S311 - no key: a tag must only differ from connection to connection
 
     async def check_password(
@@ -70,9 +79,17 @@ class Verifier:
             return await self._by_hashes().check_password(domain, address, password, turn_by=turn_by, deadline=deadline)
         endpoint = domain.verify_endpoint
         attempt = _Attempt(endpoint, domain, domain.source_login(address), password, _told(domain, client), deadline)
+        log_in = self._by_imap if endpoint.protocol == "imap" else self._by_pop
+
+        async def stranger(visit: Visit) -> Answer:
+            name = domain.source_login(f"{make_stranger()}@{address.rpartition('@')[2]}")
+            by = asyncio.get_running_loop().time() + _TRIAL
+            return await log_in(_Attempt(endpoint, domain, name, make_password(), "", by), visit)
+
         try:
-            with await self._places_of(domain, endpoint).take(turn_by):
-                return await (self._by_imap(attempt) if endpoint.protocol == "imap" else self._by_pop(attempt))
+            return await self._gates.of(endpoint).ask(
+                address, lambda visit: log_in(attempt, visit), stranger, turn_by=turn_by, deadline=deadline
+            )
         except Temporary as trouble:
             return Answer(Verdict.LATER, str(trouble), trouble.scope)
         except Permanent as trouble:
@@ -94,25 +111,22 @@ class Verifier:
         """Not to be guessed, so that no reply sent before the command can carry its tag."""
         return b"x%06x" % self._tags.getrandbits(24)
 
-    def _places_of(self, domain: DomainSettings, endpoint: Endpoint) -> Places:
-        key = (endpoint, domain.max_connections)
-        places = self._places.get(key)
-        if places is None:
-            places = self._places[key] = Places(endpoint, domain.max_connections)
-        return places
-
     async def _refuse_own(self, endpoint: Endpoint, peer: tuple[str, int] | None) -> Answer | None:
         self._under_way.note_peer(endpoint, peer)
         if not await self._own.owns(peer):
             return None
         return Answer(Verdict.LATER, f"{endpoint} is CommuniGate itself, not the old server", Scope.SETUP)
 
-    async def _by_imap(self, attempt: _Attempt) -> Answer:
+    async def _by_imap(self, attempt: _Attempt, visit: Visit) -> Answer:
         endpoint, domain = attempt.endpoint, attempt.domain
         client = await ImapClient.connect(
-            endpoint, domain.tls, deadline=attempt.deadline, tag_prefix=self._tag_prefix()
+            endpoint, domain.tls, deadline=_greeted_by(attempt), tag_prefix=self._tag_prefix()
         )
         try:
+            visit.reached = True
+            if visit.only_reach:
+                return _REACHED
+            client.deadline = attempt.deadline
             if loop := await self._refuse_own(endpoint, client.stream.peer):
                 return loop
             if attempt.forwarded:
@@ -121,10 +135,14 @@ class Verifier:
         finally:
             client.close()
 
-    async def _by_pop(self, attempt: _Attempt) -> Answer:
+    async def _by_pop(self, attempt: _Attempt, visit: Visit) -> Answer:
         endpoint, domain = attempt.endpoint, attempt.domain
-        client = await Pop3Client.connect(endpoint, domain.tls, deadline=attempt.deadline)
+        client = await Pop3Client.connect(endpoint, domain.tls, deadline=_greeted_by(attempt))
         try:
+            visit.reached = True
+            if visit.only_reach:
+                return _REACHED
+            client.deadline = attempt.deadline
             if loop := await self._refuse_own(endpoint, client.stream.peer):
                 return loop
             if attempt.forwarded:
@@ -135,6 +153,10 @@ class Verifier:
             return answer
         finally:
             client.close()
+
+
+def _greeted_by(attempt: _Attempt) -> float:
+    return min(attempt.deadline, asyncio.get_running_loop().time() + _CONNECT)
 
 
 async def _leave(client: Pop3Client) -> None:

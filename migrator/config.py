@@ -338,6 +338,7 @@ def _read_helper(table: _Table) -> HelperSettings:
         log=table.reader.resolve(table.take("log", read_text, "/var/log/extauth/helper.log")),
         temporary=table.take("temporary", read_choice("FAILURE", "ERROR"), "FAILURE"),
         interface=table.take("interface", read_number(1, 1000), 7),
+        guards=table.take("guards", read_boolean, True),
         pilot=pilot,
         suspect_after=table.take("suspect_after", parse_duration, 30 * 86_400.0),
         probe_answers=table.take("probe_answers", read_number(1000, 100_000_000), 200_000),

@@ -102,6 +102,7 @@ class HelperSettings:
     log: Path
     temporary: str
     interface: int
+    guards: bool  # breakers, shared slots and adaptive limits for the old servers
     pilot: frozenset[str] | None  # None: everybody is served
     probe_answers: int = 200_000  # answers about addresses kept in the ledger
     suspect_after: float = 30 * 86_400.0  # an account that was made for mail, and whose user has not come since

@@ -23,8 +23,10 @@ from migrator.options import CopyOptions
 from migrator.quarantine import Quarantine
 from migrator.report import ProgressListener, Report
 from migrator.seal import Opener
+from migrator.server_slots import ServerSlots, most_connections
 from migrator.session import Surroundings
 from migrator.settings import Settings
+from wire.endpoint import Endpoint
 from wire.outcome import SetupTrouble
 
 ADOPTION_LOCK = "adoption.lock"  # in the state directory, shared with the helper
@@ -35,9 +37,10 @@ CLI_SESSIONS = "cli-sessions"  # the same: the CLI sessions of all processes tog
 class MailCopy:
     """Copies with the ledger's marks. One account has one set of them, whatever its old server is called."""
 
-    def __init__(self, store: Store, directory: Path) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._quarantine = directory / QUARANTINE
+        self._settings = settings
+        self._quarantine = settings.state.directory / QUARANTINE
 
     async def __call__(
         self,
@@ -51,11 +54,19 @@ class MailCopy:
     ) -> Report:
         quarantine = Path(options.quarantine) if options.quarantine else self._quarantine
         around = Surroundings(progress=progress, quarantine=Quarantine(quarantine))
-        if source.endpoint.protocol == "pop3":
-            uidls = LedgerUidls(self._store, account)
-            return await pop_mover.copy_account(source, target, options, uidls, around, before_copy=before_copy)
-        marks = LedgerMarks(self._store, account)
-        return await mover.copy_account(source, target, options, marks, around, before_copy=before_copy)
+        slot = await self._slots_of(source.endpoint).take_for_copy(str(source.endpoint))
+        try:
+            if source.endpoint.protocol == "pop3":
+                uidls = LedgerUidls(self._store, account)
+                return await pop_mover.copy_account(source, target, options, uidls, around, before_copy=before_copy)
+            marks = LedgerMarks(self._store, account)
+            return await mover.copy_account(source, target, options, marks, around, before_copy=before_copy)
+        finally:
+            slot.release()
+
+    def _slots_of(self, endpoint: Endpoint) -> ServerSlots:
+        most = most_connections(self._settings.domains, endpoint)
+        return ServerSlots(self._settings.state.directory, endpoint, most)
 
 
 class Workshop:
@@ -124,7 +135,7 @@ class Workshop:
         )
         keep_done = settings.state.keeps_passwords
         logins = Logins(self._store, keep_done=keep_done)
-        return JobRunner(settings, logins, opener, adopter, MailCopy(self._store, settings.state.directory))
+        return JobRunner(settings, logins, opener, adopter, MailCopy(self._store, settings))
 
 
 def _fingerprint(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:

@@ -86,6 +86,10 @@ class Unreachable(Temporary):
     """No connection came about: nothing was said yet, so that another attempt costs neither side anything."""
 
 
+class HungUp(Temporary):
+    """The peer closed the connection and did not say why."""
+
+
 class Permanent(Trouble):
     """Goes wrong every time until a person changes something."""
 

@@ -16,7 +16,7 @@ from typing import Final
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
 from wire.compression import Deflater, Inflater
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
-from wire.outcome import ProtocolTrouble, SetupTrouble, Temporary, Unreachable
+from wire.outcome import HungUp, ProtocolTrouble, SetupTrouble, Temporary, Unreachable
 from wire.rate import RateLimit
 from wire.resolver import resolver
 
@@ -386,7 +386,7 @@ class Stream:
         self.abort()
         if isinstance(error, ProtocolTrouble):
             return error
-        return Temporary(f"{self.endpoint}: connection closed by the server" + (f": {error}" if error else ""))
+        return HungUp(f"{self.endpoint}: connection closed by the server" + (f": {error}" if error else ""))
 
     def close(self) -> None:
         """Close after what is queued was sent; never waits, not for the peer's end of TLS either (RFC 8446 6.1)."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.notices import Notices
 from extauth.trust import Trust
@@ -38,7 +39,7 @@ class Side:
         config = write_config(directory, imap=old.port, domain=f'login = "{login}"')
         self.domain: DomainSettings = load_settings(config).domains[DOMAIN]
         own = OwnServers()
-        self.verifier = Verifier(own, UnderWay(own))
+        self.verifier = Verifier(own, UnderWay(own), Gates({DOMAIN: self.domain}))
         self.store = Store(directory / "state" / "state.db")
         self.trust = self.make()
 

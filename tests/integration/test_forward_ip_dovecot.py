@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.verify import Verifier
 from migrator.config import load_settings
@@ -35,7 +36,7 @@ async def verify(directory: Path, old: Dovecot, kind: str, password: bytes, *, c
     domain = load_settings(path, {}).domains[DOMAIN]
     own = OwnServers()
     deadline = asyncio.get_running_loop().time() + 30.0
-    return await Verifier(own, UnderWay(own)).check_password(
+    return await Verifier(own, UnderWay(own), Gates({DOMAIN: domain})).check_password(
         domain, f"u@{DOMAIN}", Secret(password), client=client, turn_by=deadline, deadline=deadline
     )
 

@@ -10,6 +10,7 @@ import structlog
 
 from extauth.accept_all import AcceptAll
 from extauth.brake import Asker, Brake
+from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.inquiry import Inquiry, Word
 from extauth.notices import Notices
@@ -47,7 +48,7 @@ class Asking:
         own = OwnServers()
         under_way = UnderWay(own)
         self.notices = Notices(self.said.append, NOBODY, self.clock)
-        self.prober = Prober(own, under_way)
+        self.prober = Prober(own, under_way, Gates({self.domain.name: self.domain}, guarded=False))
         self.accept_all = AcceptAll(self.notices, Habits(self.store, self.clock), self.clock)
         self.inquiry = Inquiry(
             self.notices,

@@ -64,6 +64,18 @@ _THROTTLED: Final = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+# Of these, the ones that count connections; and what tells that only one user's are counted (Dovecot, Gmail).
+_TOO_MANY: Final = re.compile(
+    r"""(?:too\smany|maximum\snumber\sof|max(?:imum)?)\s
+        (?:(?:simultaneous|concurrent|open|new|active|inbound|tcp|imap4?|pop3?|smtp|client|user|of)\s)*
+        (?:connections|sessions|logins|clients|processes)
+      | \b(?:connections?|sessions?)\s(?:rate\s)?(?:limits?\b|quota\b|exceeded)
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_OF_ONE_USER: Final = re.compile(
+    r"\buser\s?\+\s?ip\b|\b(?:per|for|from|by|this|your)\s(?:user|account|mailbox)\b", re.IGNORECASE
+)
 _PAUSE: Final = re.compile(
     r"(?:back[\s-]?off|again|retry|wait|after|\bin\b)\D{0,30}(\d{1,9})\s?(m(?:illi)?s(?:ec\w*)?|s(?:ec\w*)?|m(?:in\w*)?)\b",
     re.IGNORECASE,
@@ -101,6 +113,12 @@ def means_busy(text: str) -> bool:
     if _STRAINED.search(text) or _BUSY.search(text) or _NO_TLS.search(text):
         return True
     return bool(_TRY_AGAIN.search(text)) and not _BLAMES.search(text)
+
+
+def means_too_many(text: str) -> bool:
+    """Whether a sentence says that the server has too many connections of ours, whoever's login they are for."""
+    text = text[:_LOOKED_AT]
+    return bool(_TOO_MANY.search(text)) and not _OF_ONE_USER.search(text)
 
 
 def classify_login(status: bytes, code: str, text: bytes | str, *, hide: Sequence[bytes] = ()) -> Answer:

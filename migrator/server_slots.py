@@ -1,0 +1,87 @@
+"""The connections to one old server that all processes of this machine have together: slots that are locked files.
+
+Logins go before copies: a copy takes one of the upper half of the slots, and only one that is free; the lower half is
+the logins' alone. A login takes any. So copies, however long they run, never keep a login from a place, and the kernel
+gives back the slots of a process that dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cli_client.slots import Slot, SlotDirectory, make_shared_directory
+from migrator.settings import DomainSettings
+from wire.endpoint import Endpoint
+from wire.outcome import Temporary
+
+DIRECTORY: Final = "old-servers"  # in the state directory
+_LOOK: Final = 0.25  # seconds between looks of a copy for a free slot: nobody waits for a copy
+_PATIENCE: Final = 60.0  # seconds of them; then another copy may have the worker
+
+
+def most_connections(domains: Mapping[str, DomainSettings], endpoint: Endpoint) -> int:
+    """`max_connections` to `endpoint`: the smallest number of the domains that are there."""
+    here = [
+        domain.max_connections
+        for domain in domains.values()
+        if any(is_same(endpoint, other) for other in (domain.smtp, domain.imap, domain.pop) if other is not None)
+    ]
+    return min(here, default=1)
+
+
+def is_same(one: Endpoint, other: Endpoint) -> bool:
+    """Whether both are one listener, whatever TLS is spoken to it."""
+    return (one.protocol, one.host.lower(), one.port) == (other.protocol, other.host.lower(), other.port)
+
+
+class ServerSlots:
+    """The slots of one old server's listener. SetupTrouble from any method when the directory cannot be used."""
+
+    def __init__(self, state: Path, endpoint: Endpoint, most: int) -> None:
+        name = re.sub(r"[^\w.:-]", "_", f"{endpoint.protocol}-{endpoint.host.lower()}-{endpoint.port}")
+        self._parent = state / DIRECTORY
+        self._most = most
+        kept = max(1, most - most // 2)  # for logins alone; with one connection in all, a copy has another
+        self._for_copies = range(kept, max(most, kept + 1))
+        self._slots = SlotDirectory(self._parent / name[:200], most)
+
+    def try_login(self) -> Slot | None:
+        """A slot for logins; None where all are taken. Never waits."""
+        make_shared_directory(self._parent)
+        return self._slots.try_take()
+
+    def try_copy(self) -> Slot | None:
+        """A slot for a copy, which holds it to its end; None where all of those are taken. Never waits."""
+        make_shared_directory(self._parent)
+        return self._slots.try_take(reversed(self._for_copies))
+
+    async def take_for_copy(self, what: str) -> Slot:
+        """A slot for a copy, waited for a while; Temporary where logins and other copies leave none."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _PATIENCE
+        while (slot := self.try_copy()) is None:
+            if loop.time() >= end:
+                raise Temporary(f"{what}: all connections to it are in use; logins go before copies")
+            await asyncio.sleep(_LOOK)
+        return slot
+
+    def raise_hand(self) -> None:
+        """Tell the other processes that this one has no slot and needs one for a login."""
+        self._slots.raise_hand()
+
+    def lower_hand(self) -> None:
+        """Undo `raise_hand`."""
+        self._slots.lower_hand()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another process has its hand up."""
+        return self._slots.wanted
+
+    def close(self) -> None:
+        """Release what listens and signals; taken slots stay taken."""
+        self._slots.close()
