@@ -26,7 +26,7 @@ from cli_client.commands import Cli, Settings, settable
 from cli_client.errors import CliRefused, NoSuchAccount, UnknownCommand
 from migrator.ledger.store import share_file
 from migrator.settings import is_protected
-from wire.outcome import Trouble, clean_reason
+from wire.outcome import Temporary, Trouble, clean_reason
 from wire.secret import Secret
 
 _UNDO: Final[Settings] = {"UseAppPassword": "NO", "UseExtPassword": "YES"}
@@ -186,8 +186,12 @@ class Adopter:
 
     async def _adopt(self, address: str, password: Secret, deadline: float, rights_asked: bool) -> AdoptionResult:
         settings = await self._effective(address, deadline)
-        if not _says(settings, "UseExtPassword", "YES"):
+        if _says(settings, "UseExtPassword", "NO"):
             return AdoptionResult(AdoptionOutcome.ALREADY, "external authentication is off for this account")
+        if not _says(settings, "UseExtPassword", "YES"):  # never taken for "off": the password would be forgotten
+            return AdoptionResult(
+                AdoptionOutcome.LATER, "CommuniGate does not say whether external authentication is on"
+            )
         rights = [] if rights_asked else await self._rights(address, deadline)
         if rights:
             return AdoptionResult(AdoptionOutcome.PROTECTED, f"{address} has access rights: {', '.join(rights)}")
@@ -204,14 +208,17 @@ class Adopter:
         """The account's settings with what it inherits; on an older server put together from account and template."""
         if self._knows_effective:
             try:
-                return await self._cli.get_account_effective_settings(address, deadline=deadline)
+                settings = await self._cli.get_account_effective_settings(address, deadline=deadline)
             except UnknownCommand:
                 self._knows_effective = False
+            else:
+                if "UseExtPassword" in settings:
+                    return settings
         settings = await self._cli.get_account_settings(address, deadline=deadline)
         if "UseExtPassword" in settings:
             return settings
         template = await self._cli.get_account_template(address.rpartition("@")[2], deadline=deadline)
-        return {**template, **settings}
+        return {"UseExtPassword": "NO", **template, **settings}  # what no level sets is off
 
     async def _rights(self, address: str, deadline: float) -> list[str]:
         if not self._knows_rights:
@@ -234,9 +241,16 @@ class Adopter:
             else:
                 if not right:
                     # the user must not be locked out by a password that the server changed on its way in
-                    await self._cli.update_account_settings(address, _UNDO, deadline=deadline)
+                    await self._undo(address, deadline)
                     return AdoptionResult(AdoptionOutcome.REFUSED, "CommuniGate stored another password than was sent")
         return AdoptionResult(AdoptionOutcome.ADOPTED)
+
+    async def _undo(self, address: str, deadline: float) -> None:
+        """Back to external authentication; tried twice, for this is the one step that nobody could repeat later."""
+        try:
+            await self._cli.update_account_settings(address, _UNDO, deadline=deadline)
+        except Temporary:
+            await self._cli.update_account_settings(address, _UNDO, deadline=deadline)
 
 
 def _says(settings: Settings, key: str, word: str) -> bool:

@@ -224,6 +224,23 @@ async def test_a_user_is_not_locked_out_by_a_password_that_arrived_as_another(wo
     assert world.settings["UseAppPassword"] == "NO"
 
 
+async def test_the_way_back_survives_a_lost_session(world: World) -> None:
+    """Left half way, the account would have a password that nobody knows."""
+    world.server.faults.reply("VERIFYACCOUNTPASSWORD", b"515 incorrect password\r\n")
+    world.server.faults.cut("UPDATEACCOUNTSETTINGS", skip=1)
+    result = await world.adopter().adopt(WHO, Secret(b"secret"), deadline=soon())
+    assert result.outcome is AdoptionOutcome.REFUSED
+    assert {key: world.settings[key] for key in EXTERNAL} == EXTERNAL
+
+
+async def test_a_strange_word_on_external_authentication_is_not_off(world: World) -> None:
+    """Taken for "adopted", the saved password would be wiped, and the account stay where it is."""
+    world.server.faults.reply("GETACCOUNTEFFECTIVESETTINGS", b"201 {UseExtPassword=(YES);}\r\n")
+    adopter = world.adopter()
+    assert (await adopter.adopt(WHO, Secret(b"secret"), deadline=soon())).outcome is AdoptionOutcome.LATER
+    assert (await adopter.adopt(WHO, Secret(b"secret"), deadline=soon())).outcome is AdoptionOutcome.ADOPTED
+
+
 async def test_a_server_without_verification_is_believed_by_its_settings(world: World) -> None:
     world.server.faults.reply("VERIFYACCOUNTPASSWORD", b"500 unknown command\r\n", times=None)
     adopter = world.adopter()

@@ -1,0 +1,205 @@
+"""Adoption with CommuniGate's CLI failing at each command in each way: helper first, then the worker.
+
+After each: the user is in, the account is in one of two states that let its user in, the ledger knows what is owed,
+the worker finishes it when the CLI is well, and what the user changed meanwhile stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from extauth import login as login_module
+from extauth.notices import Notices
+from extauth.protocol import Ok, Reply, Verify
+from extauth.sandbox.communigate import CommuniGate
+from extauth.sandbox.faults import Faults
+from extauth.service import Service
+from migrator.config import load_settings
+from migrator.ledger.jobs import LedgerQueue
+from migrator.ledger.logins import Logins
+from migrator.ledger.store import Store
+from migrator.model import Adoption
+from migrator.processes import this_worker
+from migrator.status import read_status
+from migrator.worker import CopyWorker
+from migrator.workshop import Workshop
+from tests.end_to_end.helper_child import DOMAIN, add_account, communigate, imap_server, write_config
+from tests.servers.script import serve
+from wire.secret import Secret
+
+USER = f"u@{DOMAIN}"
+BEFORE = {"Password": None, "UseAppPassword": "NO", "UseExtPassword": "YES"}
+AFTER = {"Password": "secret-7", "UseAppPassword": "YES", "UseExtPassword": "NO"}
+QUIET: Any = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(50))
+
+COMMANDS = [
+    "CONNECT",
+    "USER",
+    "PASS",
+    "INLINE",
+    "GETACCOUNTRIGHTS",
+    "GETACCOUNTEFFECTIVESETTINGS",
+    "UPDATEACCOUNTSETTINGS",
+    "GETACCOUNTSETTINGS",
+    "VERIFYACCOUNTPASSWORD",
+]
+FAULTS: dict[str, Callable[[Faults, str], object]] = {
+    "limit": lambda faults, verb: faults.reply(verb, b"559 too many connections from your address\r\n", times=None),
+    "flow control": lambda faults, verb: faults.reply(verb, b"558 flow control\r\n", times=None),
+    "executed, then in use": lambda faults, verb: faults.reply(verb, b"555 in use\r\n", times=None, executed=True),
+    "refused": lambda faults, verb: faults.reply(verb, b"501 not this one\r\n", times=None),
+    "unknown": lambda faults, verb: faults.reply(verb, b"500 unknown command\r\n", times=None),
+    "no account": lambda faults, verb: faults.reply(verb, b"513 unknown user account\r\n", times=None),
+    "closed before": lambda faults, verb: faults.cut(verb, times=None),
+    "closed after": lambda faults, verb: faults.cut(verb, times=None, executed=True),
+    "closed within": lambda faults, verb: faults.cut(verb, times=None, executed=True, keep=3),
+    "hangs": lambda faults, verb: faults.hang(verb, times=None),
+    "executed, then hangs": lambda faults, verb: faults.hang(verb, times=None, executed=True),
+    "garbage": lambda faults, verb: faults.garbage(verb, times=None),
+    "other data": lambda faults, verb: faults.reply(verb, b"201 {Odd=(1,2);UseExtPassword=(YES);}\r\n", times=None),
+    "nothing": lambda faults, verb: faults.reply(verb, b"201 {}\r\n", times=None),
+    "done, without data": lambda faults, verb: faults.reply(verb, b"200 OK\r\n", times=None),
+}
+AT_LOGIN = ["limit", "refused", "closed before", "hangs", "garbage"]
+
+
+class Site:
+    """A helper's service and a worker on one ledger, in this process."""
+
+    def __init__(self, directory: Path, server: CommuniGate, config: Path) -> None:
+        self.server = server
+        self.settings = load_settings(config, {})
+        self.said: list[str] = []
+        self.store = Store(self.settings.state.path)
+        self.logins = Logins(self.store)
+        self.service = Service(self.settings, Notices(self.said.append, QUIET))
+
+    async def verify(self, password: bytes = b"secret-7", seconds: float = 1.0) -> Reply:
+        """The answer to one VRFY, and everything it began done."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        reply = await self.service.answer(Verify(b"1", USER, Secret(password), "IMAP", "192.0.2.1"), deadline)
+        await self.service._checks.finish(20.0)
+        while self.service._login._notes is not None:
+            await self.service._login._notes
+        return reply
+
+    async def work(self) -> None:
+        """One run of a worker, in which every adoption's time has come."""
+        await self.store.write(lambda c: c.execute("UPDATE accounts SET not_before = 0") and None)
+        workshop = Workshop(self.settings, self.store)
+        try:
+            worker = CopyWorker(this_worker("test"), LedgerQueue(self.store), workshop.runner, poll=0.01)
+            await worker.work(until_idle=True)
+        finally:
+            await workshop.close()
+
+    @property
+    def account(self) -> dict[str, object]:
+        """The settings that adoption is about."""
+        account = self.server.account(USER)
+        assert account is not None
+        return {key: account.effective.get(key) for key in BEFORE}
+
+    def change(self, **settings: str) -> None:
+        """What a user or administrator changes at CommuniGate."""
+        account = self.server.account(USER)
+        assert account is not None
+        self.server.directory.update_account(account, settings)
+
+
+@asynccontextmanager
+async def site(directory: Path, domain: str = 'after_login = "nothing"') -> AsyncIterator[Site]:
+    """A CommuniGate, an old server with one user, and both programs; everything is closed at the end."""
+    old_server = imap_server({b'"secret-7"': b"OK in", b'"another-8"': b"OK in"})
+    async with communigate() as server, serve(old_server) as old:
+        add_account(server, USER)
+        config = write_config(directory, cli=server.cli.port, imap=old.port, domain=domain)
+        made = Site(directory, server, config)
+        try:
+            yield made
+        finally:
+            server.faults.clear()
+            await made.service.retire(5.0)
+            await made.store.close()
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CLI that hangs is given up soon: only how long is changed."""
+    monkeypatch.setattr(login_module, "_ADOPTION", 0.25)
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+async def test_whatever_the_cli_does_the_user_is_in_and_the_worker_finishes(tmp_path: Path, verb: str) -> None:
+    """Each fault at this command, on one account after the other."""
+    for number, (name, arm) in enumerate(FAULTS.items()):
+        if verb in COMMANDS[:4] and name not in AT_LOGIN:
+            continue
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        async with site(directory) as here:
+            arm(here.server.faults, verb)
+            assert isinstance(await here.verify(), Ok), name
+            assert here.account in (BEFORE, AFTER), name
+            adoption = await here.logins.adoption_of(USER)
+            assert adoption is not Adoption.ADOPTED or here.account == AFTER, name
+            here.server.faults.clear()
+            await here.work()
+            if await here.logins.adoption_of(USER) is Adoption.REFUSED:  # only a login tries again
+                assert (await read_status(here.store)).left[0].reason, name
+                assert here.account in (BEFORE, AFTER), name
+                assert isinstance(await here.verify(), Ok), name
+            assert here.account == AFTER, name
+            assert await here.logins.adoption_of(USER) is Adoption.ADOPTED, name
+
+
+@pytest.mark.parametrize("verb", COMMANDS[6:])
+async def test_what_the_user_changed_meanwhile_stays(tmp_path: Path, verb: str) -> None:
+    """Where CommuniGate took the password over before the fault, and the user changed it before the worker came."""
+    for number, (name, arm) in enumerate(FAULTS.items()):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        async with site(directory) as here:
+            arm(here.server.faults, verb)
+            await here.verify()
+            here.server.faults.clear()
+            if here.account != AFTER:
+                continue
+            here.change(Password="changed-9")
+            await here.work()
+            assert here.account == {**AFTER, "Password": "changed-9"}, name
+
+
+@pytest.mark.parametrize(
+    ("policy", "password"),
+    [
+        (lambda _p: "the password is too simple", b"secret-7"),
+        (lambda p: "too long" if len(p) > 5 else None, b"secret-7"),
+    ],
+)
+async def test_a_policy_leaves_the_user_in_and_the_operator_reads_why(
+    tmp_path: Path, policy: Callable[[str], str | None], password: bytes
+) -> None:
+    """Each login is let in, and the next password that CommuniGate takes is adopted."""
+    async with site(tmp_path) as here:
+        here.server.directory.password_policy = policy
+        for _ in range(3):
+            assert isinstance(await here.verify(password), Ok)
+            assert here.account == BEFORE
+        await here.work()
+        assert here.account == BEFORE
+        status = await read_status(here.store)
+        assert [(left.account, left.adoption) for left in status.left] == [(USER, "refused")]
+        assert "too" in status.left[0].reason
+        assert password.decode() not in status.left[0].reason
+        here.server.directory.password_policy = lambda _password: None
+        assert isinstance(await here.verify(b"another-8"), Ok)
+        assert here.account == {**AFTER, "Password": "another-8"}
+        assert not (await read_status(here.store)).left
