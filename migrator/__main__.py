@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from migrator.accounts_command import accounts
 from migrator.alias_command import aliases
 from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
 from migrator.hashes_command import hashes
@@ -52,6 +53,7 @@ def cli() -> None:
     """Copies the mail of users who have logged in, and keeps their passwords sealed until then."""
 
 
+cli.add_command(accounts)
 cli.add_command(aliases)
 
 
