@@ -36,7 +36,7 @@ soak: .venv/.dev packages
 	$(BIN)/python -m tests.bench.soak
 
 packages:
-	@./.ci/packages dovecot-imapd dovecot-pop3d postfix whois slapd slapd-contrib \
+	@./.ci/packages dovecot-imapd dovecot-pop3d postfix procmail whois slapd slapd-contrib \
 	    libcourier-unicode4 libgdbm6 libglib2.0-0 libical3 libidn12 libltdl7 libpcre3 libwrap0 libxapian30
 	@./.ci/unpacked cyrus-imapd cyrus-common courier-imap courier-authlib gamin libgamin0
 

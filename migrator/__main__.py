@@ -19,6 +19,7 @@ from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
 from migrator.hashes_command import hashes
 from migrator.left_command import left
 from migrator.model import Job, Outlook, Phase
+from migrator.rule_command import rules
 from migrator.shadow_command import shadow_switch
 from wire.outcome import SetupTrouble, Temporary, Trouble
 
@@ -55,6 +56,7 @@ def cli() -> None:
 
 cli.add_command(accounts)
 cli.add_command(aliases)
+cli.add_command(rules)
 
 
 @cli.command()

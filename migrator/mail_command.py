@@ -45,12 +45,15 @@ class Work(Protocol):
 class Session:
     """One run of a command. `run` ends the program with the contract's exit codes."""
 
-    def __init__(self, config: Path, *, apply: bool, router: bool, bad: Path | None, as_json: bool) -> None:
+    def __init__(
+        self, config: Path, *, apply: bool, router: bool, bad: Path | None, as_json: bool, left: str = ""
+    ) -> None:
         self._config = config
         self._apply = apply
         self._router = router
         self._bad = bad
         self._as_json = as_json
+        self._left = left
 
     def run(self, work: Work, *, offline: bool) -> NoReturn:
         """Read, plan, make, tell."""
@@ -80,7 +83,7 @@ class Session:
                 click.echo(line)
         if self._bad is not None:
             try:
-                _write_left(self._bad, undecided, results)
+                _write_left(self._bad, self._left, undecided, results)
             except OSError as error:
                 _fail(CANNOT_WRITE, f"{error.filename}: {error.strerror}")
         sys.exit(_exit_code(undecided, results))
@@ -192,23 +195,27 @@ def _as_json(choices: Sequence[Choice], undecided: Sequence[Undecided], results:
     }
 
 
-def _write_left(directory: Path, undecided: Sequence[Undecided], results: Sequence[Result]) -> None:
-    """What is left of each file, in its own form and with the reason above each entry, to be fed back."""
+def _write_left(directory: Path, name: str, undecided: Sequence[Undecided], results: Sequence[Result]) -> None:
+    """What is left of each file, in its own form and with the reason above each entry, to be fed back.
+
+    With `name` all goes into one file of that name.
+    """
     left: dict[str, list[str]] = {}
     for entry in undecided:
-        reason = f"# line {entry.item.line}: {entry.reason}. To do: {entry.decide}"
-        left.setdefault(entry.item.source, []).extend((reason, entry.item.text))
+        item = entry.item
+        reason = f"# {_where(item.source, item.line)}: {entry.reason}. To do: {entry.decide}"
+        left.setdefault(name or item.source, []).extend((reason, item.text))
     for result in results:
         if result.state not in _QUIET and result.state is not State.BY_HAND:
             item = result.choice.item
-            reason = f"# line {item.line}: {result.state.value}: {result.text}"
-            left.setdefault(item.source, []).extend((reason, item.text))
+            reason = f"# {_where(item.source, item.line)}: {result.state.value}: {result.text}"
+            left.setdefault(name or item.source, []).extend((reason, item.text))
     directory.mkdir(exist_ok=True)
     used: Counter[str] = Counter()
     for source, lines in left.items():
-        name = Path(source).name
-        used[name] += 1
-        target = directory / (name if used[name] == 1 else f"{name}.{used[name]}")
+        base = Path(source).name
+        used[base] += 1
+        target = directory / (base if used[base] == 1 else f"{base}.{used[base]}")
         with target.open("w", encoding="utf-8") as file:
             file.writelines(" ".join(line.splitlines()) + "\n" for line in lines if line)
 

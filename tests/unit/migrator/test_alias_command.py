@@ -182,7 +182,7 @@ def test_bad_lines_and_undecided_entries_are_fed_back(
     assert all(entry["decide"] for entry in told["undecided"])
     text = (left / "aliases").read_text()
     assert 'prog: "|/bin/x -a"\n' in text
-    assert "# line 2: there is no colon behind the name. To do: " in text
+    assert f"# {path}:2: there is no colon behind the name. To do: " in text
     code, again = run_json(capsys, "aliases", "--config", config, "--aliases", left / "aliases")
     assert code == 1
     assert len(again["undecided"]) == 5
