@@ -6,9 +6,11 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Final
 
+from extauth.gates import GateState, read_gates
 from migrator.ledger.store import Store
 from migrator.settings import Settings
 from migrator.status import OpenJob, Status, read_status
@@ -30,10 +32,13 @@ def print_status(settings: Settings, *, as_json: bool) -> int:
     holder = read_holder(settings.state.directory)
     if as_json:
         worker = None if holder is None else {"pid": holder.pid, "version": holder.version}
-        sys.stdout.write(json.dumps({**status.as_json(), "worker": worker}) + "\n")
+        servers = [asdict(gate) for gate in read_gates(settings.state.directory)]
+        sys.stdout.write(json.dumps({**status.as_json(), "worker": worker, "old_servers": servers}) + "\n")
         return 0
     for line in describe(status):
         sys.stdout.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
+    for line in describe_servers(read_gates(settings.state.directory)):
+        sys.stdout.write(line + "\n")
     sys.stdout.write(f"worker    {'does not run' if holder is None else f'runs as process {holder.pid}'}\n")
     return 0
 
@@ -84,6 +89,19 @@ def describe(status: Status) -> Iterator[str]:
         left = domain.left
         verdict = "; ".join(left) if left else "nothing is left: its old server can be retired"
         yield f"domain    {domain.domain}: {verdict}"
+
+
+def describe_servers(gates: Iterable[GateState]) -> Iterator[str]:
+    """The old servers that the helper leaves alone, or asks over fewer connections than configured."""
+    for gate in gates:
+        if gate.closed_to_us:
+            minutes = (time.time() - gate.since) / 60
+            yield (
+                f"server    {gate.server} does not work since {minutes:.0f} minutes and is not asked,"
+                f" {gate.turned_away} requests so far got FAILURE: {gate.reason}"
+            )
+        if gate.connections < gate.most:
+            yield f"server    {gate.server} gets {gate.connections} connections instead of {gate.most}: it has too many"
 
 
 def _list(word: str, listed: list[OpenJob]) -> Iterator[str]:

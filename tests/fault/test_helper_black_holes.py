@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -128,6 +131,17 @@ async def test_each_of_a_thousand_is_answered_by_its_deadline(tmp_path: Path) ->
         assert await child.ask(b"1 VRFY u@d.test right") == b"OK"
 
 
+async def status(config: Path, *more: str) -> bytes:
+    """What `extauth status` prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "extauth", "status", "--config", str(config), *more, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    process._transport.close()  # type: ignore[attr-defined]  # else -W error finds it open later
+    return said
+
+
 @pytest.mark.parametrize("verify", ["imap", "pop"])
 async def test_a_dead_server_is_told_of_once_and_asked_no_more(tmp_path: Path, verify: str) -> None:
     """Nothing listens: from the sixth account on the answer comes without asking, until it works again."""
@@ -139,3 +153,9 @@ async def test_a_dead_server_is_told_of_once_and_asked_no_more(tmp_path: Path, v
         assert b"not asked for now" in child.replies[b"59"]
         assert sum(b"does not work" in line for line in child.information) == 1
         assert sum(b"cannot check passwords" in line for line in child.information) == 1
+        (server,) = json.loads(await status(config, "--json"))["old_servers"]
+        assert server["closed_to_us"]
+        assert "cannot connect" in server["reason"]
+        assert b"is not asked" in await status(config)
+        await child.kill()
+        assert json.loads(await status(config, "--json"))["old_servers"] == []  # what a dead helper left behind
