@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,8 @@ from migrator.directory.account import NewAccount, Rejected
 from migrator.directory.creation import Result
 from migrator.directory.creation_journal import State
 from migrator.directory.entry import Entry
-from migrator.directory.import_file import ImportFiles, forward_line, provisioning_record
-from migrator.directory.sifting import Sifting
+from migrator.directory.import_file import MOST_FILES, ImportFiles, forward_line, provisioning_record
+from migrator.directory.sifting import Group, Sifting
 from migrator.directory.text_lines import clean_text
 from migrator.whole_file import writing_whole
 from wire.secret import Secret
@@ -30,6 +30,7 @@ DONE: Final = 0
 NEEDS_A_PERSON: Final = 1
 TRY_LATER: Final = 75
 _EVERY: Final = 1000  # rows between two updates of the progress line
+_SHOWN: Final = 300  # characters of a name; an address has at most 254
 Maker = Callable[[Iterator[NewAccount]], AsyncIterator[Result]]
 
 
@@ -116,6 +117,7 @@ class AccountsRun:
         if wanted.dry_run:
             return None, None
         if wanted.output is not None:
+            _check_place(wanted.output, self.sifting.groups)
             plan = self.sifting.rules.passwords
             files = ImportFiles(wanted.output, self.sifting.groups, self._stack, new_name=wanted.new_name, plan=plan)
         if wanted.ldap_output is not None:
@@ -160,7 +162,7 @@ class AccountsRun:
     def _tell(self, line: int, name: str, state: str, reason: str) -> None:
         """A row in the report; to a person only what is not as it should be."""
         self._count(state)
-        name, reason = clean_text(name), clean_text(reason)
+        name, reason = clean_text(name[:_SHOWN]), clean_text(reason)
         if self._report is not None:
             cells = (str(line), name, state, reason)
             self._report.write(("\t".join(cells) + "\n").encode("utf-8", "backslashreplace"))
@@ -194,6 +196,18 @@ class AccountsRun:
 
     def _summary(self) -> dict[str, Any]:
         return dict(sorted(self.states.items()))
+
+
+def _check_place(path: Path, groups: Collection[Group]) -> None:
+    """UsageError where so many files have no room."""
+    if len(groups) > MOST_FILES:
+        raise click.UsageError(f"the rows are of more than {MOST_FILES} domains: take them one by one with --domain")
+    if len(groups) > 1 and not path.is_dir():
+        names = ", ".join(sorted({domain for domain, _ in groups})[:5])
+        raise click.UsageError(
+            f"{path} must be a directory that is there: the rows make {len(groups)} files, by domain and kind of"
+            f" password ({names})"
+        )
 
 
 _QUIET: Final = frozenset({"good", "left out", State.DONE.value, State.FREE.value})

@@ -7,6 +7,7 @@ Never holds a password.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable
 from enum import Enum
@@ -39,6 +40,14 @@ class WrongJournal(Exception):
     """The file is no journal, or one of another server."""
 
 
+def _lock(file: int, path: Path) -> None:
+    """One run at a time; the kernel frees it when the process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WrongJournal(f"{path} is in use: another run makes accounts with it") from None
+
+
 class CreationJournal:
     """The journal at `path`, for the server called `server`. OSError where it cannot be read or written.
 
@@ -55,6 +64,8 @@ class CreationJournal:
         self._writes = writes
         self._stream = open(file, "r+b" if writes else "rb", buffering=0)  # noqa: SIM115 - closed by __exit__
         try:
+            if writes:
+                _lock(file, path)
             self._read(path)
         except BaseException:
             self._stream.close()

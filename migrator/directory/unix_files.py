@@ -28,7 +28,9 @@ def read_passwd(
             yield bad_entry(number, raw, fields)
             continue
         name, password, uid, _, gecos, _, _ = fields
-        stored = (shadow or {}).get(name) if password in _ELSEWHERE else Secret(password.encode())
+        stored = Secret(password.encode())
+        if password in _ELSEWHERE:
+            stored = (shadow or {}).get(name, stored)
         yield _user(number, raw, name, stored=stored, uid=uid, gecos=gecos, first_user=first_user)
 
 
@@ -92,13 +94,12 @@ def _dovecot_quota(extra: str) -> int | None:
     return None
 
 
-def _user(number: int, raw: bytes, name: str, *, stored: Secret | None, uid: str, gecos: str, first_user: int) -> Entry:
+def _user(number: int, raw: bytes, name: str, *, stored: Secret, uid: str, gecos: str, first_user: int) -> Entry:
     if not (uid.isascii() and uid.isdigit()):
         return bad_entry(number, raw, "its user id is no number", name=name)
     if int(uid) < first_user or int(uid) in _NOBODY:
         return left_out(number, raw, f"user id {uid} is one of the system's own", name=name)
-    passwords = (Stored(stored),) if stored is not None else ()
-    return Entry(number, Secret(raw), name, passwords=passwords, real_name=_real_name(gecos, name))
+    return Entry(number, Secret(raw), name, passwords=(Stored(stored),), real_name=_real_name(gecos, name))
 
 
 def _real_name(gecos: str, name: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from extauth.sandbox.communigate import CommuniGate
 from migrator.__main__ import main
+from migrator.directory.creation_journal import CreationJournal
 
 HASH = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="  # of "password"
 ROWS = f"""\
@@ -162,6 +163,7 @@ def test_passwords_of_several_kinds_go_to_several_files(tmp_path: Path) -> None:
     path, out = tmp_path / "users", tmp_path / "out"
     path.write_text(f"a@one.test:{{PLAIN}}secret\nb@one.test:{HASH}\nc@two.test:{HASH}\n")
     out.mkdir()
+    assert run(path, "--format", "dovecot", "--output", tmp_path / "file") == 64
     assert run(path, "--format", "dovecot", "--output", out) == 0
     assert sorted(file.name for file in out.iterdir()) == ["one.test.clear.txt", "one.test.txt", "two.test.txt"]
     assert (
@@ -315,6 +317,15 @@ def test_external_inbox_and_settings(rows: Path, config: Path, communigate: Comm
     john = communigate.directory.account("john@example.com")
     assert (john.kind, john.external, john.settings["ServiceClass"]) == ("TextMailbox", True, "gold")
     assert (john.settings["UseSysPassword"], "Password" in john.settings) == ("YES", False)
+
+
+def test_two_runs_with_one_journal(rows: Path, config: Path, communigate: CommuniGate) -> None:
+    journal = rows.with_name("rows.journal")
+    arguments = (rows, "--format", "tab", "--domain", "example.com", "--apply", "--config", config, "--resume")
+    with CreationJournal(journal, f"cli://127.0.0.1:{communigate.cli.port}"):
+        assert run(*arguments) == 65
+    assert communigate.directory.find("john@example.com") is None
+    assert run(*arguments) == 0
 
 
 def test_another_servers_journal(rows: Path, config: Path) -> None:
