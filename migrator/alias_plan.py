@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from migrator.alias_file import Entry, Kind, Target
-from migrator.mail_objects import Choice, Form, Item, Site, Undecided, is_object_name
+from migrator.mail_objects import Choice, Form, Item, Site, Undecided, is_object_name, is_plain_address
 from migrator.mail_rule import redirect_rule
 from migrator.table_file import TableRow
 
@@ -175,6 +175,9 @@ class _Plan:
             return Undecided(item, *ends.trouble)
         if not item.name:
             return self._decide_domain(item)
+        odd = [address for address in (item.address, *ends.others) if not is_plain_address(address)]
+        if odd:
+            return Undecided(item, f"{_some(odd)}: no address that is sure to be read right", "enter it by hand")
         if item.error:
             return self._decide_refusal(item)
         if not self.site.is_here(item.address):
@@ -182,6 +185,12 @@ class _Plan:
         if item.targets and item.targets[0] == Target(Kind.FILE, "/dev/null"):
             line = f"<{item.address}> = NULL"
             return Choice(Form.ROUTER, item.address, (line,), "its mail is thrown away; NULL does that", item)
+        if self.site.is_protected(item.address) and (ends.others or not ends.keeps):
+            return Undecided(
+                item,
+                f"{item.address} is a protected name: no rule or object is made for it",
+                f"let its mail be read where it is, or redirect it by hand to {_some(ends.others)}",
+            )
         if not is_object_name(item.name):
             return Undecided(
                 item,
@@ -217,12 +226,6 @@ class _Plan:
     def _decide_account(self, item: Item, ends: _Ends) -> Outcome:
         if not ends.others:
             return Choice(Form.NOTHING, item.address, (), "it is an account and keeps its mail", item)
-        if self.site.is_protected(item.address):
-            return Undecided(
-                item,
-                f"{item.address} is a protected account: no rule is put into it",
-                f"let it be read where it is, or redirect it by hand to {_some(ends.others)}",
-            )
         how = "keeps its mail and mirrors it" if ends.keeps else "sends all its mail on; the old server kept none"
         return Choice(
             Form.RULE,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from migrator.alias_file import Kind, Target, decode_line, parse_targets
+from migrator.mail_objects import is_plain_address
 from migrator.mail_rule import NO_PARAMETER, MailRule, redirect_rule, vacation_rule
 from migrator.procmail_rules import Conversion, Problem, convert_procmailrc
 
@@ -27,6 +28,7 @@ class Home:
     procmailrc: bytes | None
     vacation: bytes | None  # .vacation.msg
     own: Callable[[str], bool]
+    domain: str = ""  # of addresses without one
     procmail_delivers: bool = False  # procmail was the old server's delivery agent: it reads .procmailrc by itself
 
 
@@ -41,10 +43,13 @@ def convert_home(home: Home) -> Conversion:
     keeps = gives = False
     for line, target in targets:
         if target.kind in (Kind.ADDRESS, Kind.ACCOUNT):
-            if home.own(target.text):
+            address = target.text if "@" in target.text or not home.domain else f"{target.text}@{home.domain}"
+            if home.own(address):
                 keeps = True
+            elif "@" in address and not is_plain_address(address):
+                found.problems.append(Problem(line, f"{address}: no address that is sure to be read right", "enter it"))
             else:
-                addresses.append(target.text)
+                addresses.append(address)
         elif target == Target(Kind.FILE, "/dev/null"):
             gives = True
         elif target.kind is Kind.COMMAND and _is_program(target.text, "procmail"):
@@ -60,6 +65,14 @@ def convert_home(home: Home) -> Conversion:
     elif not keeps and gives:
         found.rules.append(MailRule(1, "Discard all", (), (("Discard", NO_PARAMETER),)))
     return found
+
+
+def _find_rings(home: Home, rule: MailRule, line: int, found: Conversion) -> None:
+    """A rule that sends to the user's own address sends round and round; procmail had X-Loop for that."""
+    for action, parameter in rule.actions:
+        if action == "Mirror to" and any(home.own(address) for address in parameter.split(",")):
+            reason = f"the rule {rule.name} would send to the user's own address {parameter}"
+            found.problems.append(Problem(line, reason, "take the address out, or write the rule by hand"))
 
 
 def _targets(data: bytes, found: Conversion) -> list[tuple[int, Target]]:
@@ -109,7 +122,7 @@ def _procmail(home: Home, line: int, command: str, found: Conversion) -> None:
             Problem(line, f"procmail is called with arguments: {command}", "convert the file that it reads by hand")
         )
     elif home.procmailrc is not None:
-        _take_procmailrc(home.procmailrc, found)
+        _take_procmailrc(home, home.procmailrc, found)
 
 
 def _procmail_alone(home: Home, found: Conversion) -> None:
@@ -117,7 +130,7 @@ def _procmail_alone(home: Home, found: Conversion) -> None:
     if home.procmailrc is None:
         return
     if home.procmail_delivers:
-        _take_procmailrc(home.procmailrc, found)
+        _take_procmailrc(home, home.procmailrc, found)
     else:
         found.problems.append(
             Problem(
@@ -128,9 +141,11 @@ def _procmail_alone(home: Home, found: Conversion) -> None:
         )
 
 
-def _take_procmailrc(data: bytes, found: Conversion) -> None:
-    converted = convert_procmailrc(data)
+def _take_procmailrc(home: Home, data: bytes, found: Conversion) -> None:
+    converted = convert_procmailrc(data, home.domain)
     found.rules += converted.rules
+    for rule in converted.rules:
+        _find_rings(home, rule, int(rule.name.rpartition(" ")[2]), converted)
     found.mailboxes += converted.mailboxes
     found.notes += converted.notes
     found.problems += [

@@ -7,7 +7,8 @@ be read back; what cannot be found out now is LATER, and the next run goes on th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -51,12 +52,13 @@ Told = Callable[[Result], None]
 
 
 class Maker:
-    """Makes objects with at most `places` commands at a time."""
+    """Makes objects, at most `places` commands at a time. `there` are names known to be taken: they are read first."""
 
-    def __init__(self, cli: MailCli, *, places: int, router: bool) -> None:
+    def __init__(self, cli: MailCli, *, places: int, router: bool, there: Container[str] = ()) -> None:
         self._cli = cli
         self._places = places
         self._router = router
+        self._there = there
 
     async def make(self, choices: Iterable[Choice], told: Told) -> None:
         """Carry all out. `told` hears of each in the order they end.
@@ -104,15 +106,18 @@ class Maker:
     # -- one object of a name ------------------------------------------------------------------------------------------
 
     async def _object(
-        self, choice: Choice, create: Awaitable[None], read: Callable[[], Awaitable[T]]
+        self, choice: Choice, create: Callable[[], Awaitable[None]], read: Callable[[], Awaitable[T]]
     ) -> tuple[T | None, bool, Trouble | None]:
         """Create it and read it: what is there now, whether we made it, and why not.
 
         A refusal of any code and a lost session are settled by reading: a code alone proves nothing.
         """
         refusal: Trouble | None = None
+        if choice.address in self._there:
+            with suppress(CliRefused):  # it is there as something else: creating says as what
+                return await read(), False, None
         try:
-            await create
+            await create()
         except CliLoginRefused:
             raise
         except (CliRefused, Temporary) as trouble:
@@ -140,7 +145,7 @@ class Maker:
         (target,) = choice.values
         found, made, refusal = await self._object(
             choice,
-            self._cli.create_forwarder(choice.address, target),
+            lambda: self._cli.create_forwarder(choice.address, target),
             lambda: self._cli.get_forwarder(choice.address),
         )
         if found is None:
@@ -152,7 +157,7 @@ class Maker:
         members: list[Value] = [*choice.values]
         found, made, refusal = await self._object(
             choice,
-            self._cli.create_group(choice.address, {"Members": members}),
+            lambda: self._cli.create_group(choice.address, {"Members": members}),
             lambda: self._cli.get_group(choice.address),
         )
         if found is None:
@@ -167,7 +172,7 @@ class Maker:
         domain = choice.item.domain
         found, made, refusal = await self._object(
             choice,
-            self._cli.create_list(choice.address, choice.owner),
+            lambda: self._cli.create_list(choice.address, choice.owner),
             lambda: self._cli.get_list(choice.address),
         )
         if found is None:

@@ -111,7 +111,7 @@ class Session:
             choices, undecided = work.plan(known)
             results: list[Result] = []
             if self._apply:
-                maker = Maker(cli, places=communigate.connections, router=self._router)
+                maker = Maker(cli, places=communigate.connections, router=self._router, there=known.others)
                 progress = _Progress(len(choices))
                 await maker.make(choices, lambda result: progress.tell(results, result))
                 progress.close()

@@ -134,6 +134,16 @@ class Site:
         return address.rpartition("@")[2] in self.domains
 
 
+_PLAIN_ADDRESS: Final = re.compile(
+    r"[^\s,;:=*<>()\[\]\"\\|@\x00-\x1f\x7f]+@(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f.:]+\])"
+)
+
+
+def is_plain_address(address: str) -> bool:
+    """Whether an address can stand in a list of addresses, a rule and a Router line without being read as more."""
+    return _PLAIN_ADDRESS.fullmatch(address) is not None
+
+
 def is_object_name(name: str) -> bool:
     """Whether an alias, forwarder, group or list can have this name."""
     return _NAME.fullmatch(name) is not None and ".." not in name

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from migrator.mail_objects import is_plain_address
 from migrator.mail_rule import HIGHEST, NO_PARAMETER, MailRule, Words, redirect
 from migrator.procmail_file import Assignment, RcTrouble, Recipe, parse_procmailrc
 
@@ -35,6 +36,7 @@ class Conversion:
     mailboxes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    domain: str = ""  # of addresses without one
 
 
 class _NoRule(ValueError):
@@ -53,9 +55,12 @@ _HARMLESS: Final = frozenset(
 _MAIL_DIRECTORIES: Final = ("mail", "Mail", "Maildir", ".maildir", "maildir")
 
 
-def convert_procmailrc(data: bytes) -> Conversion:
-    """The rules of a whole file. Never raises; what cannot be read is a problem."""
-    found = Conversion()
+def convert_procmailrc(data: bytes, domain: str = "") -> Conversion:
+    """The rules of a whole file. Never raises; what cannot be read is a problem.
+
+    `domain` is that of addresses without one.
+    """
+    found = Conversion(domain=domain)
     try:
         parts = parse_procmailrc(data)
     except RcTrouble as trouble:
@@ -135,7 +140,7 @@ def _actions(recipe: Recipe, variables: dict[str, str], found: Conversion) -> tu
     keep = "c" in recipe.flags
     action = _expand(recipe.action, variables)
     if action.startswith("!"):
-        return redirect(_forward_to(action[1:]), keep=keep)
+        return redirect(_forward_to(action[1:], found.domain), keep=keep)
     if action.startswith("|"):
         raise _NoRule(
             f"mail is given to a program: {action[1:].strip()}",
@@ -153,17 +158,16 @@ def _actions(recipe: Recipe, variables: dict[str, str], found: Conversion) -> tu
     return (("Store in", mailbox),) if keep else (("Store in", mailbox), ("Discard", NO_PARAMETER))
 
 
-_FORWARD: Final = re.compile(r"[^\s,@$`\"'|<>()-][^\s,@$`\"'|<>()]*(?:@[A-Za-z0-9.\[\]:-]+)?")
-
-
-def _forward_to(text: str) -> list[str]:
-    addresses = text.replace(",", " ").split()
-    for address in addresses:
-        if not _FORWARD.fullmatch(address):
-            raise _NoRule(f"{address!r} is no address that can be read here", "write the address in")
-    if not addresses:
+def _forward_to(text: str, domain: str) -> list[str]:
+    found = []
+    for word in text.replace(",", " ").split():
+        address = word if "@" in word else f"{word}@{domain or 'domain'}"
+        if not is_plain_address(address) or word.startswith("-") or any(mark in word for mark in "$`'"):
+            raise _NoRule(f"{word!r} is no address that can be read here", "write the address in")
+        found.append(address if domain else word)
+    if not found:
         raise _NoRule("there is no address behind !")
-    return addresses
+    return found
 
 
 def _is_inbox(action: str, variables: dict[str, str]) -> bool:

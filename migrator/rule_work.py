@@ -71,7 +71,9 @@ class RuleWork:
         if forward is None and procmailrc is None:
             return
         own = {user.lower(), address, *(f"{user.lower()}@{domain}" for domain in self._local)}
-        home = Home(user, forward, procmailrc, vacation, lambda text: text.lower() in own, self._procmail)
+        home = Home(
+            user, forward, procmailrc, vacation, lambda text: text.lower() in own, self._site_domain, self._procmail
+        )
         found = convert_home(home)
         if not name:
             yield Undecided(item, f"{user!r} is a name that no account can have", "set its rules by hand")

@@ -81,8 +81,11 @@ def plan(
         ("x: joe, /dev/null", "? mail is written to the file /dev/null"),
         ("x: :include:/none", "? :include: /none cannot be read"),
         ("x: |/mailman post x", "? mail is given to a list manager: /mailman post x"),
-        ("postmaster: joe", "? postmaster@main.test is a protected account: no rule is put into it"),
-        ('"x y": joe', "? 'x y' is a name that no object can have"),
+        ("x+y: joe", "? 'x+y' is a name that no object can have"),
+        ("x: a;b@far.test", "? a;b@far.test: no address that is sure to be read right"),
+        ("postmaster: postmaster", "NOTHING"),
+        ("postmaster: joe", "? postmaster@main.test is a protected name: no rule or object is made for it"),
+        ('"x y": joe', "? x y@main.test: no address that is sure to be read right"),
     ],
 )  # fmt: skip
 def test_one_alias(line: str, becomes: str) -> None:

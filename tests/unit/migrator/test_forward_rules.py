@@ -15,7 +15,9 @@ def home(
     forward: bytes | None, procmailrc: bytes | None = None, vacation: bytes | None = None, *, delivers: bool = False
 ) -> Conversion:
     own = {"joe", "joe@main.test"}
-    return convert_home(Home("joe", forward, procmailrc, vacation, lambda text: text.lower() in own, delivers))
+    return convert_home(
+        Home("joe", forward, procmailrc, vacation, lambda text: text.lower() in own, "main.test", delivers)
+    )
 
 
 def shown(found: Conversion) -> list[tuple[str, list[Words]]]:
@@ -43,6 +45,15 @@ def test_redirections(forward: bytes, actions: list[Words]) -> None:
 def test_nothing_to_do(forward: bytes | None) -> None:
     """Mail stays where it is."""
     assert shown(home(forward)) == []
+
+
+def test_names_without_a_domain_get_the_users_own() -> None:
+    """In .forward and in recipes."""
+    found = home(b"ann, |procmail", b":0 c\n! bob x@far.test\n")
+    assert shown(found) == [
+        ("procmail 1", [("Mirror to", "bob@main.test,x@far.test")]),
+        ("#Redirect", [("Mirror to", "ann@main.test")]),
+    ]
 
 
 def test_vacation() -> None:
@@ -77,6 +88,8 @@ def test_procmail_called_by_forward() -> None:
 @pytest.mark.parametrize(
     ("forward", "procmailrc", "vacation", "reason"),
     [
+        (b"a;b@far.test", None, None, "no address that is sure"),
+        (b"|procmail", b":0 c\n! Joe\n", None, "the user's own address Joe@main.test"),
         (b"|/bin/x", None, None, "given to a program: /bin/x"),
         (b"~/mail, /home/joe/mail", None, None, "written to the file /home/joe/mail"),
         (b":include:/home/joe/friends", None, None, "the addresses of /home/joe/friends"),
