@@ -22,7 +22,9 @@ _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--virtusertable", type=_existing, multiple=True, help="A virtusertable of sendmail.")
 @click.option("--genericstable", type=_existing, multiple=True, help="A genericstable of sendmail.")
 @click.option("--list", "lists", multiple=True, metavar="NAME=FILE", help="A mailing list and its subscribers.")
+@click.option("--list-column", default="", help="The lists are tab-delimited: the column with the addresses.")
 @click.option("--list-owner", default="", help="The account that owns mailing lists without an owner- alias.")
+@click.option("--extend-lists", is_flag=True, help="Add subscribers to lists that have others already.")
 @click.option("--root", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Where the old server's files are: :include:/etc/x is read from ROOT/etc/x.")  # fmt: skip
 @click.option("--domain", default="", help="The domain of names without one; the main domain otherwise.")
@@ -37,15 +39,15 @@ _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def aliases(
     *, path: Path, aliases: tuple[Path, ...], virtual: tuple[Path, ...], virtusertable: tuple[Path, ...],
-    genericstable: tuple[Path, ...], lists: tuple[str, ...], list_owner: str, root: Path | None, domain: str,
-    local_domain: tuple[str, ...], missing: str, offline: bool, apply: bool, router: bool, bad: Path | None,
-    as_json: bool,
+    genericstable: tuple[Path, ...], lists: tuple[str, ...], list_column: str, list_owner: str, extend_lists: bool,
+    root: Path | None, domain: str, local_domain: tuple[str, ...], missing: str, offline: bool, apply: bool,
+    router: bool, bad: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Turn aliases, virtual users and lists into account aliases, forwarders, groups, lists, rules and Router lines."""
     from migrator.alias_work import AliasWork, Inputs
     from migrator.mail_command import Session
 
-    inputs = Inputs(aliases, virtual, virtusertable, genericstable, _named_lists(lists), root)
+    inputs = Inputs(aliases, virtual, virtusertable, genericstable, _named_lists(lists), root, list_column)
     if not any((aliases, virtual, virtusertable, genericstable, lists)):
         raise click.UsageError("name a file: --aliases, --virtual, --virtusertable, --genericstable or --list")
     if offline and apply:
@@ -53,7 +55,8 @@ def aliases(
     work = AliasWork(
         inputs, domain=domain, local=local_domain, list_owner=list_owner, forward_missing=missing == "forward"
     )
-    Session(path, apply=apply, router=router, bad=bad, as_json=as_json).run(work, offline=offline)
+    session = Session(path, apply=apply, router=router, extend_lists=extend_lists, bad=bad, as_json=as_json)
+    session.run(work, offline=offline)
 
 
 def _named_lists(values: Iterable[str]) -> dict[str, Path]:

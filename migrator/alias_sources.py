@@ -18,7 +18,7 @@ from migrator.alias_file import (
 )
 from migrator.alias_plan import item_of_alias, item_of_row
 from migrator.mail_objects import Item, Site, Undecided
-from migrator.table_file import TableKind, parse_addresses, parse_table
+from migrator.table_file import TableKind, column_lines, parse_addresses, parse_table
 
 _CORRECT: Final = "correct the line, and feed it back"
 _NESTED: Final = 20  # :include: files within each other; deeper ones are a loop that was missed
@@ -68,12 +68,16 @@ def read_generics(path: Path, site: Site) -> Read:
                 )
 
 
-def read_subscribers(name: str, path: Path, site: Site) -> tuple[Item, list[Undecided]]:
-    """A list of subscribers, one address a line: a list by that name. Also the lines that are no address."""
+def read_subscribers(name: str, path: Path, site: Site, column: str = "") -> tuple[Item, list[Undecided]]:
+    """A list of subscribers, one address a line: a list by that name. Also the lines that are no address.
+
+    With `column` the file is tab-delimited, and that column has the addresses. ValueError where there is none.
+    """
     canonical = site.canonical(name)
     user, _, domain = canonical.rpartition("@")
     with path.open("rb") as file:
-        bad = [_bad(found, str(path)) for found in parse_addresses(file) if isinstance(found, BadLine)]
+        lines = column_lines(file, column) if column else file
+        bad = [_bad(found, str(path)) for found in parse_addresses(lines) if isinstance(found, BadLine)]
     return Item(str(path), 0, user, domain, (Target(Kind.INCLUDE, str(path)),)), bad
 
 
@@ -87,8 +91,9 @@ class Includes:
     Never follows `..` out of the root. `lists` are files that were named themselves; they are read where they are.
     """
 
-    def __init__(self, root: Path | None, lists: Iterable[Path] = ()) -> None:
+    def __init__(self, root: Path | None, lists: Iterable[Path] = (), column: str = "") -> None:
         self._root = root
+        self._column = column  # of the lists, where they are tab-delimited
         self._lists = {str(path) for path in lists}
         self._read: dict[str, list[str] | str] = {}
 
@@ -111,7 +116,8 @@ class Includes:
         found: list[str] = []
         try:
             with self._path(name).open("rb") as file:
-                for number, raw in logical_lines(file):
+                lines = column_lines(file, self._column) if self._column and name in self._lists else file
+                for number, raw in logical_lines(lines):
                     text, trouble = decode_line(raw)
                     if trouble:
                         raise ValueError(f":include: {name}, line {number}: {trouble}")

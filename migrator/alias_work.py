@@ -27,6 +27,7 @@ class Inputs:
     generics: Sequence[Path] = ()
     lists: Mapping[str, Path] = field(default_factory=dict)
     root: Path | None = None
+    column: str = ""  # of the lists, where they are tab-delimited
 
 
 @dataclass(slots=True)
@@ -96,7 +97,10 @@ class AliasWork:
     def _found(self, site: Site) -> Iterator[Item | Undecided]:
         # lists first: an alias for the old list manager gives way to the list
         for name, path in self._inputs.lists.items():
-            item, bad = read_subscribers(name, path, site)
+            try:
+                item, bad = read_subscribers(name, path, site, self._inputs.column)
+            except ValueError as error:
+                raise InputTrouble(f"{path}: {error}") from None
             yield item
             yield from bad
         for path in self._inputs.virtual:
@@ -128,7 +132,7 @@ class AliasWork:
             is_account=is_account,
             exists=lambda address: is_account(address) or address in known.others,
             is_protected=known.is_protected,
-            read_include=Includes(self._inputs.root, self._inputs.lists.values()),
+            read_include=Includes(self._inputs.root, self._inputs.lists.values(), self._inputs.column),
             list_owner=self._list_owner,
             forward_missing=self._forward_missing,
         )

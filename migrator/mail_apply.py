@@ -54,10 +54,11 @@ Told = Callable[[Result], None]
 class Maker:
     """Makes objects, at most `places` commands at a time. `there` are names known to be taken: they are read first."""
 
-    def __init__(self, cli: MailCli, *, places: int, router: bool, there: Container[str] = ()) -> None:
+    def __init__(self, cli: MailCli, *, places: int, router: bool, extend_lists: bool, there: Container[str]) -> None:
         self._cli = cli
         self._places = places
         self._router = router
+        self._extend_lists = extend_lists
         self._there = there
 
     async def make(self, choices: Iterable[Choice], told: Told) -> None:
@@ -182,7 +183,7 @@ class Maker:
             return Result(choice, State.DIFFERENT, f"it is there with the owner {owner}")
         wanted = {_full(address, domain): address for address in choice.values}
         there = _all_full(await self._cli.list_subscribers(choice.address), domain)
-        if not made and there - wanted.keys():
+        if not made and there - wanted.keys() and not self._extend_lists:
             return Result(choice, State.DIFFERENT, f"it is there with {len(there - wanted.keys())} other subscribers")
         refused = []
         for key in [key for key in wanted if key not in there]:

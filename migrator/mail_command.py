@@ -46,11 +46,20 @@ class Session:
     """One run of a command. `run` ends the program with the contract's exit codes."""
 
     def __init__(
-        self, config: Path, *, apply: bool, router: bool, bad: Path | None, as_json: bool, left: str = ""
+        self,
+        config: Path,
+        *,
+        apply: bool,
+        router: bool,
+        extend_lists: bool,
+        bad: Path | None,
+        as_json: bool,
+        left: str = "",
     ) -> None:
         self._config = config
         self._apply = apply
         self._router = router
+        self._extend_lists = extend_lists
         self._bad = bad
         self._as_json = as_json
         self._left = left
@@ -111,7 +120,13 @@ class Session:
             choices, undecided = work.plan(known)
             results: list[Result] = []
             if self._apply:
-                maker = Maker(cli, places=communigate.connections, router=self._router, there=known.others)
+                maker = Maker(
+                    cli,
+                    places=communigate.connections,
+                    router=self._router,
+                    extend_lists=self._extend_lists,
+                    there=known.others,
+                )
                 progress = _Progress(len(choices))
                 await maker.make(choices, lambda result: progress.tell(results, result))
                 progress.close()

@@ -39,4 +39,6 @@ def rules(
     if offline and apply:
         raise click.UsageError("--offline only shows; --apply has to ask CommuniGate")
     work = RuleWork(homes, domain=domain, local=local_domain, procmail=procmail, users=users)
-    Session(path, apply=apply, router=False, bad=bad, as_json=as_json, left="users").run(work, offline=offline)
+    Session(path, apply=apply, router=False, extend_lists=False, bad=bad, as_json=as_json, left="users").run(
+        work, offline=offline
+    )

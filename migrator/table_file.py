@@ -133,3 +133,24 @@ def parse_addresses(lines: bytes | Iterable[bytes]) -> Iterator[tuple[int, str] 
             yield BadLine(number, str(error), text)
         else:
             yield from ((number, target.text) for target in targets)
+
+
+def column_lines(lines: Iterable[bytes], column: str) -> Iterator[bytes]:
+    """One column of a tab-delimited file as lines, so that numbers stay: the header becomes an empty line.
+
+    `column` is a name of the first line, or a number from 1. ValueError where there is no such column.
+    """
+    at: int | None = None
+    for line in lines:
+        cells = line.rstrip(b"\r\n").split(b"\t")
+        if at is None:
+            names = [cell.decode("utf-8", "replace").strip().lower() for cell in cells]
+            if column.lower() in names:
+                at = names.index(column.lower())
+            elif column.isdigit() and 0 < int(column) <= len(cells):
+                at = int(column) - 1
+            else:
+                raise ValueError(f"there is no column {column}; the first line has: {', '.join(names)}")
+            yield b"\n"
+            continue
+        yield (cells[at].strip() if at < len(cells) else b"") + b"\n"

@@ -217,6 +217,30 @@ def test_all_kinds_of_files_at_once(
     }
 
 
+def test_a_list_in_a_column(
+    communigate: CommuniGate, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tab-delimited export; its bad rows are named by their lines, and a wrong column by what there is."""
+    path = tmp_path / "export"
+    path.write_text("Name\tAddress\tMode\nA, B\ta@far.test\tdigest\nC\nD\tno address\tx\nE\tE <e@far.test>\t\n")
+    arguments = ("aliases", "--config", config, "--list", f"news={path}", "--list-owner", "joe", "--apply")
+    code, told = run_json(capsys, *arguments, "--list-column", "address")
+    assert code == 1
+    assert list(communigate.directory.domains["main.test"].subscribers["news"]) == ["a@far.test", "e@far.test"]
+    assert [entry["line"] for entry in told["undecided"]] == [4]
+    code, told = run_json(capsys, *arguments, "--list-column", "2")
+    assert [choice["result"] for choice in told["choices"]] == ["there already"]
+    more = tmp_path / "more"
+    more.write_text("d@far.test\n")
+    again = ("aliases", "--config", config, "--list", f"news={more}", "--list-owner", "joe", "--apply")
+    assert run(*again) == 1  # others are on it, so it may be another list
+    assert run(*again, "--extend-lists") == 0
+    assert len(communigate.directory.domains["main.test"].subscribers["news"]) == 3
+    capsys.readouterr()
+    assert run(*arguments, "--list-column", "Mail") == 65
+    assert "the first line has: name, address, mode" in capsys.readouterr().err
+
+
 def test_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody is asked: a name that no file defines is taken for an account."""
     config = write_config(tmp_path, 1)
