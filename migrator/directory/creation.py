@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -20,6 +20,7 @@ from migrator.directory.creation_journal import CreationJournal, State
 from wire.outcome import Temporary
 
 BATCH: Final = 64  # accounts that a crash leaves to be looked at again
+_FOUND: Final = "found there after a run that was broken off, which had begun it"
 _THERE: Final = "an account or alias of this name is there: it is not changed"
 
 
@@ -122,7 +123,8 @@ class Creation:
             return None
         if before is None:
             return Result(account, State.EXISTS, _THERE)
-        return await self._give_aliases(account, await self._cli.get_account_aliases(account.address))
+        result = await self._give_aliases(account, await self._cli.get_account_aliases(account.address))
+        return replace(result, reason=result.reason or _FOUND)
 
     async def _make(self, account: NewAccount) -> Result:
         making = self._making

@@ -319,6 +319,31 @@ def test_external_inbox_and_settings(rows: Path, config: Path, communigate: Comm
     assert (john.settings["UseSysPassword"], "Password" in john.settings) == ("YES", False)
 
 
+@pytest.mark.parametrize("executed", [False, True])
+def test_the_server_leaves_after_every_command(
+    rows: Path, config: Path, communigate: CommuniGate, capsys: pytest.CaptureFixture[str], executed: bool
+) -> None:
+    """However far a run came, the next one makes the rest, and leaves what somebody else had made as it was."""
+    directory, faults = communigate.directory, communigate.cli.faults
+    arguments = (rows, "--format", "tab", "--domain", "example.com", "--apply", "--config", config, "--json")
+    directory.create_account("bob@example.com", {"RealName": "Another Bob"})
+    for commands in range(8):
+        faults.clear()
+        for verb in ("GETACCOUNTSETTINGS", "CREATEACCOUNT", "SETACCOUNTALIASES"):
+            faults.cut(verb, times=None, skip=commands // 2, executed=executed)
+        run(*arguments, "--jobs", 1)
+        faults.clear()
+        capsys.readouterr()
+        assert run(*arguments, "--resume") == 1
+        assert told(capsys)[1] == {"done": 2, "exists": 1}
+        john, bob = directory.account("john@example.com"), directory.account("bob@example.com")
+        assert (john.accepts(b"password"), john.aliases) == (True, ["jd", "j.doe"])
+        assert (bob.settings, bob.aliases) == ({"RealName": "Another Bob"}, [])
+        for name in ("john", "ann"):
+            directory.delete_account(directory.account(f"{name}@example.com"))
+        rows.with_name("rows.journal").unlink()
+
+
 def test_two_runs_with_one_journal(rows: Path, config: Path, communigate: CommuniGate) -> None:
     journal = rows.with_name("rows.journal")
     arguments = (rows, "--format", "tab", "--domain", "example.com", "--apply", "--config", config, "--resume")
