@@ -29,6 +29,7 @@ tests: .venv/.dev packages
 bench: .venv/.dev packages
 	@./.ci/packages isync fetchmail mpop msmtp || true
 	$(BIN)/python -m tests.bench.login
+	$(BIN)/python -m tests.bench.login --guards
 	$(BIN)/python -m tests.bench.copy --floor
 	$(BIN)/python -m tests.bench.pop
 

@@ -1,5 +1,7 @@
 """The login path against real servers: `python -m tests.bench.login [--json] [--quick] [--users N] [--profile FILE]`.
 
+With `--guards` it measures only what the guards cost: the same requests with them and without, turn by turn.
+
 VRFY by IMAP, VRFY by POP and NEW at 1, 50 and 200 outstanding, each user's first time: password
 check, ledger, adoption (VRFY); probe and CreateAccount (NEW). Beside it, in the same run, what the
 servers give a client that does nothing but log in or probe. Dovecot is tuned so that it does not
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from migrator.seal import generate_keys
-from tests.bench import floor
+from tests.bench import floor, guards
 from tests.bench.load import Helper, Measured
 from tests.servers.dovecot import Dovecot
 from tests.servers.postfix import Postfix
@@ -90,9 +92,9 @@ class World:
         self.responder.stdin.flush()
         return int(self.responder.stdout.readline().split()[0])
 
-    def configuration(self, verify: str) -> Path:
-        """A configuration with an empty ledger."""
-        home = self.directory / verify
+    def configuration(self, name: str, verify: str) -> Path:
+        """A configuration with an empty ledger of its own."""
+        home = self.directory / name
         (home / "state").mkdir(parents=True)
         password = home / "cli.password"
         password.write_text("cli-secret\n")
@@ -176,7 +178,7 @@ def floors(world: World) -> dict[str, float]:
 
 def measure(world: World, scenario: str, profile: str) -> tuple[list[Measured], float, float]:
     """One scenario at every level; start time of the helper; CLI commands a request."""
-    path = world.configuration(scenario)
+    path = world.configuration(scenario, scenario)
     command = [sys.executable, "-m", "extauth", "serve", "--config", str(path)]
     if profile:
         command = [sys.executable, "-m", "cProfile", "-o", f"{profile}.{scenario}", *command[1:]]
@@ -216,10 +218,13 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=30, help="max_connections to the old server")
     parser.add_argument("--only", choices=sorted(_EXPECT), action="append")
     parser.add_argument("--profile", default="", help="write cProfile data of the helper to FILE.<scenario>")
+    parser.add_argument("--guards", action="store_true", help="what the guards cost, and nothing else")
     options = parser.parse_args()
     count = options.users // 10 if options.quick else options.users
     report: dict[str, Any] = {"users": count, "connections": options.connections, "cores": os.cpu_count()}
     wrong = 0
+    if options.guards:
+        return _guards(count, options)
     report["loop_ms"] = loop_cost()
     with build_world(count, options.connections) as world:
         report["floor"] = floors(world)
@@ -234,6 +239,26 @@ def main() -> int:
             wrong += sum(result.requests - result.words["OK"] for result in results)
     print(json.dumps(report, indent=1) if options.json else _table(report))
     return 1 if wrong else 0
+
+
+def _guards(count: int, options: argparse.Namespace) -> int:
+    """1 when the guards cost more than they may."""
+    report = {}
+    with build_world(count, options.connections) as world:
+        for scenario in options.only or _EXPECT:
+            known = [] if scenario == "new" else world.users
+            (world.directory / "accounts").write_text("".join(f"{user}@{_DOMAIN}\n" for user in known))
+            report[scenario] = guards.compare(world, scenario, [_request(scenario, user) for user in world.users])
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        for scenario, row in report.items():
+            print(
+                f"{scenario:10} CPU {row['on_ms']:.3f} ms with guards, {row['off_ms']:.3f} without:"
+                f" {row['ratio']:.3f} times"
+                f"{'' if row['ratio'] <= guards.MOST else '  misses the mark'}"
+            )
+    return int(any(row["ratio"] > guards.MOST for row in report.values()))
 
 
 def _row(scenario: str, result: Measured, bare: float) -> dict[str, Any]:
