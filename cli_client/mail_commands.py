@@ -73,8 +73,9 @@ class MailCli(Cli):
     # -- the Router ----------------------------------------------------------------------------------------------------
 
     async def get_router_table(self, *, deadline: float | None = None) -> list[str]:
-        """The lines of the Router table, comments included."""
-        return _text(await self._ask("GetRouterTable", deadline=deadline)).splitlines()
+        """The lines of the Router table, comments included, each as it stands; only a line feed ends one."""
+        lines = _text(await self._ask("GetRouterTable", deadline=deadline)).split("\n")
+        return lines if lines[-1] else lines[:-1]
 
     async def set_router_table(self, lines: Sequence[str], *, deadline: float | None = None) -> None:
         """Replace the Router table. ValueError for a line that would be two."""
@@ -83,7 +84,7 @@ class MailCli(Cli):
 
 
 def _one_line(line: str) -> str:
-    if len(line.splitlines()) > 1:
+    if "\n" in line:
         raise ValueError(f"not one line: {line!r}")
     return line
 

@@ -74,8 +74,9 @@ async def test_rules(cli: MailCli) -> None:
 async def test_router(cli: MailCli) -> None:
     """The table is lines."""
     assert await cli.get_router_table() == []
-    await cli.set_router_table(["; mine", "<x@main.test> = NULL"])
-    assert await cli.get_router_table() == ["; mine", "<x@main.test> = NULL"]
+    lines = ["; mine \u2028 still mine", "", "<x@main.test> = NULL\r"]
+    await cli.set_router_table(lines)
+    assert await cli.get_router_table() == lines  # what others wrote stays to the letter
     with pytest.raises(ValueError, match="one line"):
         await cli.set_router_table(["a\nb"])
 
