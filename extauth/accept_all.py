@@ -21,7 +21,8 @@ from migrator.ledger.habits import Habit, Habits, Kind
 from wire.outcome import Trouble
 
 _FRESH: Final = 3600.0  # seconds until the strangers are asked about again
-_BELIEVED: Final = 86_400.0  # seconds that the last clear finding is believed where later ones are unclear
+_BELIEVED: Final = 86_400.0  # seconds that a server is believed to know strangers apart where that is unclear now
+_FEARED: Final = 7200.0  # seconds that it is believed to accept everybody: mail is refused and accounts are made by it
 _LASTING: Final = 3600.0  # seconds that a change for the worse must have lasted
 _PAUSE: Final = 60.0  # seconds between two tries that were unclear, while an older finding is believed
 _TRIES: Final = 3  # unclear tries, over at least
@@ -70,13 +71,16 @@ class AcceptAll:
         if not state.loaded:
             state.loaded, state.habit = True, habit
 
-    def strangers(self, place: Place) -> tuple[str, ...]:
-        """Names to be asked about now, for one caller, who must `note` what came of it; () where nothing is to do."""
+    def strangers(self, place: Place, *, user_taken: bool) -> tuple[str, ...]:
+        """Names to be asked about now, for one caller, who must `note` what came of it; () where nothing is to do.
+
+        `user_taken`: the user asked about was accepted; without that nobody waits for it, and it is asked but rarely.
+        """
         state, now = self._of(place), self._clock()
         habit = state.habit
         fresh = habit is not None and 0 <= now - habit.at < _FRESH
-        known = self.accepts(place) is not None
-        if fresh or state.finding is not None or (known and now - state.asked_at < _PAUSE):
+        urgent = user_taken and self.accepts(place) is None
+        if fresh or state.finding is not None or (not urgent and now - state.asked_at < _PAUSE):
             return ()
         state.finding = asyncio.get_running_loop().create_future()
         state.asked_at = now
@@ -107,11 +111,16 @@ class AcceptAll:
     def accepts(self, place: Place) -> bool | None:
         """Whether it accepts everybody; None while that is not known, or changed only a while ago."""
         habit, now = self._of(place).habit, self._clock()
-        if habit is None or not 0 <= now - habit.at < _BELIEVED:
+        if habit is None or not 0 <= now - habit.at < (_FEARED if habit.accepts else _BELIEVED):
             return None
         if habit.accepts and habit.changed and now - habit.since < _LASTING:
             return None
         return habit.accepts
+
+    def proved(self, place: Place, at: float) -> bool:
+        """Whether a yes that was given at `at` was worth something then: the server refused strangers at that time."""
+        habit = self._of(place).habit
+        return habit is not None and not habit.accepts and habit.since <= at < habit.at + _BELIEVED
 
     def _of(self, place: Place) -> _State:
         state = self._states.get(place)

@@ -201,7 +201,7 @@ class Arrival:
         Never what the old server itself hands over: it would come back for ever.
         """
         endpoint = domain.smtp
-        at = self._under_way.peer(endpoint) if endpoint is not None else None
+        at = await self._under_way.find_peer(endpoint) if endpoint is not None else None
         if endpoint is None or at is None:
             return Retry("the old server's address is not known")
         if await self._under_way.comes_from(asker.client, (endpoint, domain.imap, domain.pop)):

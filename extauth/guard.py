@@ -86,6 +86,15 @@ class UnderWay:
         """The numeric address of an old server: where it was reached last, or what its endpoint says."""
         return self._peers.get(endpoint.host) or _numeric(endpoint.host)
 
+    async def find_peer(self, endpoint: Endpoint) -> str | None:
+        """`peer`, looked up where the server was not reached yet; None where its name leads nowhere."""
+        if (known := self.peer(endpoint)) is not None:
+            return known
+        found = sorted(await _resolve(endpoint.host), key=lambda address: (":" in address, address))
+        if not found:
+            return None
+        return self._peers.setdefault(endpoint.host, found[0])
+
     @contextlib.contextmanager
     def asking(self, account: str) -> Iterator[None]:
         """While an old server is being asked about `account`."""

@@ -65,7 +65,7 @@ class Inquiry:
         self._refreshing: set[tuple[str, str]] = set()
         self._places = asyncio.Semaphore(_REFRESHES)
         self._put_off: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        self._to_write: dict[tuple[str, str], Probe] = {}
+        self._to_write: dict[tuple[str, str], Probe | None] = {}  # None: to be dropped
         self._writing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -77,6 +77,8 @@ class Inquiry:
         if remembered is not None:
             age = self._probes.clock() - remembered.at
             accepts_all = self._accept_all.accepts(place)
+            if accepts_all is None and self._accept_all.proved(place, remembered.at):
+                accepts_all = False
             if remembered.known and accepts_all is not None:
                 if age >= domain.cache.refresh:
                     self._refresh(address, domain)
@@ -90,15 +92,7 @@ class Inquiry:
 
     def forget(self, address: str, domain: DomainSettings) -> None:
         """The account of `address` is there: when it is deleted one day, the old server is asked afresh."""
-        old = domain.old_address(address)
-        self._to_write.pop((old, str(domain.smtp)), None)
-
-        async def forget() -> None:
-            with contextlib.suppress(Trouble):  # then it is believed as long as any other
-                await self._probes.forget(old)
-
-        if not self._closed:
-            self._aside(forget())
+        self._write((domain.old_address(address), str(domain.smtp)), None)
 
     async def finish(self) -> None:
         """Write down what is known; give up what is asked in the background."""
@@ -137,8 +131,8 @@ class Inquiry:
         claimed: list[str] = []
         asking = contextlib.ExitStack()  # about strangers too: the old server may ask us about them in turn
 
-        def strangers() -> tuple[str, ...]:
-            names = self._accept_all.strangers(place)
+        def strangers(user_taken: bool) -> tuple[str, ...]:
+            names = self._accept_all.strangers(place, user_taken=user_taken)
             for name in names:
                 asking.enter_context(self._under_way.asking(f"{name}@{address.rpartition('@')[2]}"))
             claimed.extend(names)
@@ -159,7 +153,8 @@ class Inquiry:
                 self._ask_again(address, domain, greylist_pause(answer.reason))
             return Word(answer)
         known = answer.verdict is Verdict.YES
-        self._write(Probe(old, str(domain.smtp), known, answer.reason, self._probes.clock()))
+        server = str(domain.smtp)
+        self._write((old, server), Probe(old, server, known, answer.reason, self._probes.clock()))
         if not known:
             return Word(answer)
         accepts_all = await self._accept_all.settled(place, deadline)
@@ -210,8 +205,10 @@ class Inquiry:
     async def _recall(self, old: str, domain: DomainSettings) -> Probe | None:
         """The last clear answer, if it still counts."""
         server = str(domain.smtp)
-        probe = self._to_write.get((old, server))
-        if probe is None:
+        if (old, server) in self._to_write:
+            probe = self._to_write[old, server]
+        else:
+            probe = None
             try:
                 probe = await self._probes.load(old, server)
             except Trouble as trouble:
@@ -221,8 +218,8 @@ class Inquiry:
         age = self._probes.clock() - probe.at
         return probe if 0 <= age < (domain.cache.positive if probe.known else domain.cache.negative) else None
 
-    def _write(self, probe: Probe) -> None:
-        self._to_write[probe.address, probe.server] = probe
+    def _write(self, key: tuple[str, str], probe: Probe | None) -> None:
+        self._to_write[key] = probe
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_all())
 
@@ -232,7 +229,10 @@ class Inquiry:
             await asyncio.sleep(0 if self._closed else _GATHER)
             probes, self._to_write = self._to_write, {}
             with contextlib.suppress(Trouble):  # said where it matters: when a login cannot be written
-                await self._probes.save(probes.values())
+                await self._probes.save(
+                    [probe for probe in probes.values() if probe is not None],
+                    drop=[key for key, probe in probes.items() if probe is None],
+                )
         self._writing = None
 
 

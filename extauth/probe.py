@@ -50,7 +50,7 @@ class Finding:
     asked: bool = False
 
 
-def _nobody() -> tuple[str, ...]:
+def _nobody(_user_taken: bool) -> tuple[str, ...]:
     return ()
 
 
@@ -77,7 +77,7 @@ class _Session:
 @dataclass(frozen=True, slots=True)
 class _Question:
     address: str
-    strangers: Callable[[], tuple[str, ...]]
+    strangers: Callable[[bool], tuple[str, ...]]
 
 
 class Prober:
@@ -98,12 +98,12 @@ class Prober:
         address: str,
         *,
         deadline: float,
-        strangers: Callable[[], tuple[str, ...]] = _nobody,
+        strangers: Callable[[bool], tuple[str, ...]] = _nobody,
     ) -> Finding:
         """The old server's word on `address`, by `deadline`. Never raises for what a server does.
 
-        Once the server has accepted `address`, or puts it off, the recipients that `strangers` gives are asked about in
-        the same session.
+        Once the server has accepted `address`, or puts it off, the names that `strangers` gives are asked about in the
+        same session; it is told whether `address` was accepted.
         """
         endpoint = domain.smtp
         if endpoint is None:
@@ -219,7 +219,7 @@ class Prober:
         put_off = 400 <= reply.code < 500 and reply.code != 421
         if answer.verdict is not Verdict.YES and not put_off:
             return Finding(answer)
-        names = question.strangers()
+        names = question.strangers(not put_off)
         if not names:
             return Finding(answer)
         return Finding(answer, await self._accepts(session, [f"{name}@{at}" for name in names]), asked=True)

@@ -218,7 +218,8 @@ class Service:
         async def arrive(_flight: Flight[Reply]) -> Reply:
             return await self._arrival.arrive(address, domain, asker, deadline)
 
-        reply = await self._arrivals.join(address, arrive, deadline)
+        # a login never waits for mail that a brake holds up
+        reply = await self._arrivals.join((address, asker.login), arrive, deadline)
         return reply or Retry("the old server or CommuniGate did not answer in time")
 
     async def _carry(self, subject: Subject, base: str, asker: Asker, deadline: float) -> Reply:

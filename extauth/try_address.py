@@ -15,8 +15,9 @@ from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.names import Carrier, Illegal, qualify, read_name
 from extauth.probe import Prober
-from extauth.strangers import make_strangers
+from extauth.strangers import make_password, make_stranger, make_strangers
 from extauth.verify import Verifier
+from migrator.alias_names import Lead, Leads
 from migrator.settings import DomainSettings, Settings
 from wire.outcome import Answer, Scope, Trouble, Verdict
 from wire.secret import Secret
@@ -113,6 +114,14 @@ class _Trial:
         if exists:
             say("NEW:      the account exists: OK")
             return 0
+        if domain.aliases is not None:
+            names = await domain.aliases.look()
+            lead = names.lead(address)
+            if names.problem:
+                say(f"aliases:  {domain.aliases.path}: {names.problem}")
+            if lead is not None or names.unread:
+                say(f"NEW:      {_lead(lead)}")
+                return _CONFIG if lead is None else 0
         if domain.new == "refuse":
             say('NEW:      new = "refuse": ERROR')
             return _REFUSED
@@ -129,13 +138,24 @@ class _Trial:
             return 0 if listed else _REFUSED
         deadline = asyncio.get_running_loop().time() + _TURN
         finding = await self._prober.check_recipient(
-            domain, domain.old_address(address), deadline=deadline, strangers=make_strangers
+            domain, domain.old_address(address), deadline=deadline, strangers=lambda _taken: make_strangers()
         )
         answer = finding.answer
         if finding.accepts_all:
             say(f'NEW:      {domain.smtp} accepts every address; accept_all = "{domain.accept_all}" decides')
         say(f"NEW:      {domain.smtp} says {_word(answer, yes='the account would be made: OK')}")
         return _code(answer)
+
+    async def _lets_strangers_in(self, domain: DomainSettings, address: str) -> bool:
+        """Whether a login that nobody has is accepted where `address` was."""
+        if domain.verify == "hashes":
+            return False
+        deadline = asyncio.get_running_loop().time() + _TURN
+        stranger = f"{make_stranger()}@{address.rpartition('@')[2]}"
+        answer = await self._verifier.check_password(
+            domain, stranger, make_password(), turn_by=deadline, deadline=deadline
+        )
+        return answer.verdict is Verdict.YES
 
     async def _look(self, address: str) -> bool:
         """Whether the account exists at CommuniGate; says in what state it is."""
@@ -166,10 +186,26 @@ class _Trial:
             return 0
         deadline = asyncio.get_running_loop().time() + _TURN
         answer = await self._verifier.check_password(domain, address, password, turn_by=deadline, deadline=deadline)
+        if answer.verdict is Verdict.YES and await self._lets_strangers_in(domain, address):
+            say(f"VRFY:     {source} lets a login in that nobody has, so its yes counts for nothing: FAILURE")
+            return _CONFIG
         say(f"VRFY:     {source} as {login} says {_word(answer, yes='the user would be let in: OK')}")
         if answer.verdict is Verdict.YES:
             say(f'then:     CommuniGate would take the password over; after_login = "{domain.after_login}"')
         return _code(answer)
+
+
+def _lead(lead: Lead | None) -> str:
+    """What NEW does with a name of the aliases file; None stands for a file that cannot be read."""
+    if lead is None:
+        return "it may be one of these aliases: FAILURE"
+    words = {
+        Leads.ACCOUNT: "an alias: it would be set for {}: OK",
+        Leads.AWAY: "an alias: a forwarder to {} would be made: OK",
+        Leads.SEVERAL: "an alias: a group of {} would be made: OK",
+        Leads.ELSEWHERE: "an alias that only the old server can follow: mail goes on to it (ROUTED)",
+    }
+    return words[lead.kind].format(", ".join(lead.targets[:3]) + (", ..." if len(lead.targets) > 3 else ""))
 
 
 def _word(answer: Answer, *, yes: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,8 +50,8 @@ class Probes:
 
         return await self._store.read(work)
 
-    async def save(self, probes: Iterable[Probe]) -> None:
-        """Write answers down, each over an older one. Raises Trouble."""
+    async def save(self, probes: Iterable[Probe], *, drop: Sequence[tuple[str, str]] = ()) -> None:
+        """Write answers down, each over an older one, and drop those of these addresses and servers. Raises Trouble."""
         rows = [(p.address, p.server, p.known, p.reason, p.at) for p in probes]
         self._since_look += len(rows)
         look = self._since_look >= _ROUND
@@ -62,6 +62,7 @@ class Probes:
             connection.executemany(
                 "INSERT OR REPLACE INTO probes (address, server, known, reason, at) VALUES (?, ?, ?, ?, ?)", rows
             )
+            connection.executemany("DELETE FROM probes WHERE address = ? AND server = ?", drop)
             if look:
                 _shrink(connection, self._bound)
 

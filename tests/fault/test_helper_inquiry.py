@@ -158,6 +158,29 @@ async def test_an_old_finding_stands_while_later_ones_are_unclear(tmp_path: Path
         assert seen(await side.ask("u2@old.test")) == (YES, False)
         side.now += 23 * HOUR
         assert seen(await side.ask("u3@old.test")) == (YES, None)
+        assert seen(await side.ask(USER)) == (YES, False), "what was proved when it was said stays proved"
+
+
+async def test_that_everything_is_accepted_is_believed_for_two_hours_only(tmp_path: Path) -> None:
+    """Mail is refused by it: it must be seen again."""
+    old = Old({}, b"250 yes")
+    async with asking(tmp_path, old) as (side, _):
+        assert seen(await side.ask(USER)) == (YES, True)
+        old.known, old.other = {b"<u": b"250 yes"}, b"450 later"
+        side.now += 2 * HOUR + 1
+        assert seen(await side.ask(USER)) == (YES, None)
+
+
+async def test_a_flood_of_greylisted_names_asks_about_strangers_but_rarely(tmp_path: Path) -> None:
+    """Once a minute, until somebody is taken."""
+    old = Old({}, b"450 4.2.0 greylisted")
+    async with asking(tmp_path, old) as (side, server):
+        for number in range(20):
+            assert seen(await side.ask(f"n{number}@old.test")) == (LATER, None)
+        assert asked(server, b"nobody") == 2
+        old.known[b"<u"] = b"250 yes"
+        assert seen(await side.ask(USER)) == (YES, None)
+        assert asked(server, b"nobody") == 4
 
 
 async def test_who_comes_while_it_is_found_out_waits_for_it(tmp_path: Path) -> None:
