@@ -210,7 +210,7 @@ def _pbkdf2(scheme: Scheme) -> _Read:
         salt, digest = (_decode(part.replace(".", "+").rstrip("="), "base64") for part in (found[2], found[3]))
         if len(digest) != _PBKDF2_LENGTHS[scheme]:
             raise _Broken(f"has {len(digest)} bytes where {_PBKDF2_LENGTHS[scheme]} belong")
-        return PasswordHash(scheme, digest=digest, salt=salt, rounds=int(found[1]))
+        return PasswordHash(scheme, digest=digest, salt=salt, text_salt=found[2].encode(), rounds=int(found[1]))
 
     return read
 

@@ -95,6 +95,7 @@ class PasswordHash:
     crypt: str = field(default="", repr=False)  # what libcrypt, passlib or argon2 compare with
     digest: bytes = field(default=b"", repr=False)
     salt: bytes = field(default=b"", repr=False)
+    text_salt: bytes = field(default=b"", repr=False)  # the salt as some programs take the same text: not decoded
     rounds: int = 0  # iterations; 2 ** cost for bcrypt; passes over the memory for argon2
     memory: int = 0  # KiB a check needs, for the kinds that need much
     problem: str = ""  # why it cannot be used: one clean line without the hash

@@ -15,7 +15,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ class Trial:
             state = account.option("UseAppPassword"), account.option("UseExtPassword")
             assert state in {(False, True), (True, False)}, (user.address, state)
             assert state == (False, True) or account.accepts(user.password)
-        if self.world.state_path.exists():
+        with suppress(sqlite3.OperationalError):  # no ledger yet, or one whose maker was killed
             with closing(sqlite3.connect(f"file:{self.world.state_path}?mode=ro", uri=True)) as database:
                 jobs = Counter(account for (account,) in database.execute("SELECT account FROM jobs"))
             assert set(jobs.values()) <= {1}

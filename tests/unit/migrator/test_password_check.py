@@ -160,3 +160,14 @@ def test_only_digests_are_quick() -> None:
     assert not is_slow(read_password("{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="))
     slow = {read_password(vector.text).scheme for vector in VECTORS if is_slow(read_password(vector.text))}
     assert {Scheme.BCRYPT, Scheme.YESCRYPT, Scheme.ARGON2, Scheme.DES_CRYPT, Scheme.PBKDF2_SHA256} <= slow
+
+
+@pytest.mark.parametrize("salt", [b"", b"salt", b"c2VhIHNhbHQ"])
+@pytest.mark.parametrize("decoded", [True, False])
+def test_a_pbkdf2_salt_in_both_readings(salt: bytes, decoded: bool) -> None:
+    """Two modules of OpenLDAP write the same form and differ in what the salt is: a right password is right in both."""
+    text = b64encode(salt).rstrip(b"=") if decoded else salt
+    digest = b64encode(hashlib.pbkdf2_hmac("sha256", b"secret", salt, 1000)).rstrip(b"=")
+    stored = read_password(f"{{PBKDF2-SHA256}}1000${text.decode()}${digest.decode().replace('+', '.')}")
+    assert verify(stored, Secret(b"secret"))
+    assert not verify(stored, Secret(b"Secret"))
