@@ -16,7 +16,10 @@ from extauth.notices import Notices
 from extauth.protocol import Ok, Refuse, Reply, Retry
 from extauth.trust import Trust
 from extauth.verify import Verifier
-from migrator.adopt import AccountLocks, Adopter, AdoptionOutcome, AdoptionResult
+from migrator.adopt import AccountLocks, AdoptionOutcome, AdoptionResult
+from migrator.digest_key import DigestKey
+from migrator.grace import GraceAdopter, Standing
+from migrator.ledger.graces import Graces
 from migrator.ledger.logins import Logins
 from migrator.model import VerifiedLogin
 from migrator.seal import Sealer
@@ -40,6 +43,7 @@ class Login:
         *,
         cli: Cli,
         logins: Logins,
+        graces: Graces,
         verifier: Verifier,
         trust: Trust,
         locks: AccountLocks,
@@ -53,13 +57,13 @@ class Login:
         self._verifier = verifier
         self._trust = trust
         self._under_way = under_way
-        self._adopter = Adopter(
+        self._adopter = GraceAdopter(
             cli,
             protected=communigate.protected,
             admin_login=communigate.login,
             main_domain=communigate.main_domain,
             locks=locks,
-        )
+        ).keep_grace(graces, DigestKey(settings.state.digest_key_file), settings.grace_of)
         self._sealer: Sealer | None = None
         self._ending = False
         self._to_note: list[tuple[str, AdoptionResult]] = []
@@ -79,6 +83,13 @@ class Login:
         """The whole of a VRFY. Sets `flight.early` as soon as the answer cannot become another."""
         if off := self._trust.switched_off(domain, address):
             return Retry(off.reason)
+        standing = await self._standing(address, password, turn_by)
+        if standing is None:
+            return Retry("CommuniGate could not be asked about the account's own password")
+        if standing is Standing.RIGHT:
+            return Ok()
+        if standing is Standing.WRONG:
+            return Refuse("CommuniGate has another password, which counts alone", wrong=True)
         with self._under_way.asking(address):
             answer = await self._verifier.check_password(
                 domain, address, password, client=client, turn_by=turn_by, deadline=deadline
@@ -95,6 +106,8 @@ class Login:
         if rights:
             self._notices.alarm(f"rights {address}", f"{address} has access rights and is never moved")
             return Refuse("an account with access rights is never checked at the old server")
+        if standing is Standing.ASK:
+            return await self._take_over(address, domain, password)
         flight.early = Ok()
         if await self._submit(address, domain, password):
             return await self._adopt(address, password, rights_asked=rights is not None)
@@ -149,12 +162,43 @@ class Login:
     async def _adopt(self, address: str, password: Secret, *, rights_asked: bool) -> Reply:
         deadline = asyncio.get_running_loop().time() + _ADOPTION
         result = await self._adopter.adopt(address, password, deadline=deadline, rights_asked=rights_asked)
-        self._to_note.append((address, result))
-        if self._notes is None:
-            self._notes = asyncio.get_running_loop().create_task(self._write_notes())
+        self._keep_note(address, result)
+        if result.outcome is AdoptionOutcome.CHANGED:
+            return Refuse(result.reason)
         if result.outcome is AdoptionOutcome.PROTECTED:
             return Refuse("an account with access rights is never checked at the old server")
         return Ok()
+
+    async def _standing(self, address: str, password: Secret, by: float) -> Standing | None:
+        """What is known of an account in grace; None where that cannot be found out."""
+        deadline = min(asyncio.get_running_loop().time() + _ADOPTION, by)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._adopter.standing(address, password, deadline=deadline)
+        except (Trouble, TimeoutError) as trouble:
+            reason = str(trouble) or "no answer in time"
+            self._notices.alarm("grace", f"an account in grace cannot be judged now: {reason}", account=address)
+            return None
+
+    async def _take_over(self, address: str, domain: DomainSettings, password: Secret) -> Reply:
+        """A newer password of the old server's, while CommuniGate's is the one taken over before."""
+        if not await self._submit(address, domain, password):
+            return Ok()
+        deadline = asyncio.get_running_loop().time() + _ADOPTION
+        result = await self._adopter.take_over(address, password, deadline=deadline)
+        self._log.info("newer password", account=address, outcome=result.outcome.value, reason=result.reason)
+        if result.outcome is AdoptionOutcome.CHANGED:
+            return Refuse(result.reason)
+        if result.outcome is AdoptionOutcome.PROTECTED:
+            return Refuse("an account with access rights is never checked at the old server")
+        if result.outcome is not AdoptionOutcome.LATER:  # the next login tries that again
+            self._keep_note(address, result)
+        return Ok()
+
+    def _keep_note(self, address: str, result: AdoptionResult) -> None:
+        self._to_note.append((address, result))
+        if self._notes is None:
+            self._notes = asyncio.get_running_loop().create_task(self._write_notes())
 
     async def _write_notes(self) -> None:
         """Write down what has gathered in a moment: one commit for many. If it is lost, the worker finds out again."""

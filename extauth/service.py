@@ -32,6 +32,7 @@ from extauth.protocol import New, Ok, Refuse, Reply, Retry, Routed, Verify
 from extauth.trust import Trust
 from extauth.verify import Verifier
 from migrator.adopt import AccountLocks
+from migrator.ledger.graces import Graces
 from migrator.ledger.habits import Habits
 from migrator.ledger.logins import Logins
 from migrator.ledger.probes import Probes
@@ -107,6 +108,7 @@ class Service:
             notices,
             cli=cli,
             logins=logins,
+            graces=Graces(self._store),
             verifier=verifier,
             locks=self._locks,
             trust=Trust(notices, verifier, habits),

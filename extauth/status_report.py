@@ -65,6 +65,8 @@ def describe(status: Status) -> Iterator[str]:
     )
     if status.refused or status.unexplained:
         yield f"trouble   {status.refused} messages refused, {status.unexplained} unexplained"
+    if status.graces:
+        yield f"grace     {status.graces} accounts whose password, if changed at the old server, is still taken over"
     if status.unproven:
         yield f"unproven  {status.unproven} accounts made where the old server accepts every address, not logged in yet"
     if status.exports:

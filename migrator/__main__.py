@@ -66,7 +66,8 @@ cli.add_command(rules)
 )
 @click.option("--rotate", is_flag=True, help="Put a new pair in force, and seal what is saved anew. Nothing is lost.")
 def keygen(path: Path, force: bool, rotate: bool) -> None:
-    """Make the key pair that seals passwords."""
+    """Make the key pair that seals passwords, and the key that `grace` needs."""
+    from migrator.digest_key import make_digest_key
     from migrator.seal import generate_keys
 
     if force and rotate:
@@ -74,8 +75,17 @@ def keygen(path: Path, force: bool, rotate: bool) -> None:
     if rotate:
         _rotate(path)
         return
-    state = _settings(path, check_files=False).state
+    settings = _settings(path, check_files=False)
+    state = settings.state
     try:
+        if any(domain.grace for domain in settings.domains.values()) and make_digest_key(
+            state.digest_key_file, state.directory
+        ):
+            click.echo(
+                f"{state.digest_key_file} is for `grace`: helper and worker must be able to read it, nobody else."
+            )
+            if state.key_file.exists() and not force:
+                return
         generate_keys(state.public_key_file, state.key_file, force=force)
     except SetupTrouble as trouble:
         _fail(CANNOT_WRITE, trouble.text)

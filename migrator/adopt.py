@@ -16,7 +16,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -41,6 +41,7 @@ class AdoptionOutcome(Enum):
     ALREADY = "already"  # the account is not on external authentication (any more): nothing was changed
     REFUSED = "refused"  # the server will not have this password, or not for this account; external stays on
     PROTECTED = "protected"  # an administrator's account: nothing was changed
+    CHANGED = "changed"  # in grace: the password was changed at CommuniGate, and that one alone counts
     LATER = "later"  # could not be found out or confirmed; repeat
 
 
@@ -57,7 +58,7 @@ class AdoptionResult:
     @property
     def confirmed(self) -> bool:
         """Whether the account logs in at CommuniGate by itself now."""
-        return self.outcome in (AdoptionOutcome.ADOPTED, AdoptionOutcome.ALREADY)
+        return self.outcome in (AdoptionOutcome.ADOPTED, AdoptionOutcome.ALREADY, AdoptionOutcome.CHANGED)
 
 
 class AccountLocks:
@@ -156,6 +157,17 @@ class Adopter:
 
         `rights_asked` says that the caller has just heard from the server that the account has no access rights.
         """
+        return await self._under_lock(
+            address,
+            password,
+            deadline,
+            lambda account: self._adopt(account, password, deadline, rights_asked),
+        )
+
+    async def _under_lock(
+        self, address: str, password: Secret, deadline: float, work: Callable[[str], Awaitable[AdoptionResult]]
+    ) -> AdoptionResult:
+        """What `work` comes to under the account's lock, unless `address` or `password` can never be adopted."""
         address = address.lower()
         if is_protected(
             address, protected=self._protected, admin_login=self._admin_login, main_domain=self._main_domain
@@ -166,7 +178,7 @@ class Adopter:
             return AdoptionResult(AdoptionOutcome.REFUSED, reason)
         try:
             async with asyncio.timeout_at(deadline), self._locks.hold(address):
-                return await self._adopt(address, password, deadline, rights_asked)
+                return await work(address)
         except TimeoutError:
             return AdoptionResult(AdoptionOutcome.LATER, "CommuniGate's CLI did not answer in time")
         except NoSuchAccount as trouble:
@@ -186,9 +198,9 @@ class Adopter:
 
     async def _adopt(self, address: str, password: Secret, deadline: float, rights_asked: bool) -> AdoptionResult:
         settings = await self._effective(address, deadline)
-        if _says(settings, "UseExtPassword", "NO"):
+        if says(settings, "UseExtPassword", "NO"):
             return AdoptionResult(AdoptionOutcome.ALREADY, "external authentication is off for this account")
-        if not _says(settings, "UseExtPassword", "YES"):  # never taken for "off": the password would be forgotten
+        if not says(settings, "UseExtPassword", "YES"):  # never taken for "off": the password would be forgotten
             return AdoptionResult(
                 AdoptionOutcome.LATER, "CommuniGate does not say whether external authentication is on"
             )
@@ -231,7 +243,7 @@ class Adopter:
 
     async def _read_back(self, address: str, password: Secret, deadline: float) -> AdoptionResult:
         settings = await self._cli.get_account_settings(address, deadline=deadline)
-        if not _says(settings, "UseAppPassword", "YES") or not _says(settings, "UseExtPassword", "NO"):
+        if not says(settings, "UseAppPassword", "YES") or not says(settings, "UseExtPassword", "NO"):
             return AdoptionResult(AdoptionOutcome.LATER, "CommuniGate accepted the settings but shows others")
         if self._knows_verify:
             try:
@@ -253,7 +265,8 @@ class Adopter:
             await self._cli.update_account_settings(address, _UNDO, deadline=deadline)
 
 
-def _says(settings: Settings, key: str, word: str) -> bool:
+def says(settings: Settings, key: str, word: str) -> bool:
+    """Whether `key` is explicitly set to `word` (upper case)."""
     value = settings.get(key)
     return isinstance(value, str) and value.upper() == word
 

@@ -379,6 +379,17 @@ def _read_state(table: _Table, domains: Mapping[str, DomainSettings]) -> StateSe
             raise ValueError(f"{path} is open to others (mode {mode:04o}); chmod 600 it")
         return path
 
+    def digest_key(value: Any) -> Path:
+        path = reader.resolve(read_text(value))
+        if any(domain.grace for domain in domains.values()):
+            from migrator.digest_key import find_trouble  # noqa: PLC0415 - grace is off by default
+
+            reader.files.append(path)
+            if reader.check_files and (trouble := find_trouble(path)):
+                raise ValueError(trouble)
+        return path
+
+    table.values.setdefault("digest_key_file", "/etc/extauth/digest.key")
     table.values.setdefault("public_key_file", "/etc/extauth/seal.pub")
     table.values.setdefault("key_file", "/etc/extauth/seal.key")
     settings = StateSettings(
@@ -387,6 +398,7 @@ def _read_state(table: _Table, domains: Mapping[str, DomainSettings]) -> StateSe
         public_key_file=table.take("public_key_file", public_key, Path()),
         key_file=table.take("key_file", private_key, Path()),
         keep_password=table.take("keep_password", read_choice("done", "retired"), "done"),
+        digest_key_file=table.take("digest_key_file", digest_key, Path()),
     )
     reader.check_place((*table.name, "url"), settings.path)
     table.finish()
@@ -462,6 +474,7 @@ def _read_domain(table: _Table, name: str, main_domain: str) -> DomainSettings:
         create_limit=table.take("create_limit", parse_quota, CREATE_LIMIT),
         unknown_limit=table.take("unknown_limit", parse_quota, UNKNOWN_LIMIT),
         unknown_limit_per_client=table.take("unknown_limit_per_client", parse_quota, UNKNOWN_LIMIT_PER_CLIENT),
+        grace=table.take("grace", parse_duration, 0.0),
         create=table.take("create", read_create, {}),
     )
     _check_domain(table, settings, bool(roster_at))

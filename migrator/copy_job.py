@@ -13,7 +13,8 @@ from enum import Enum
 from typing import Final, Protocol
 
 from migrator.access import Access
-from migrator.adopt import Adopter, AdoptionOutcome, AdoptionResult
+from migrator.adopt import AdoptionOutcome, AdoptionResult
+from migrator.grace import GraceAdopter
 from migrator.ledger.logins import Logins
 from migrator.model import Adoption, Counts, Job, StoredLogin
 from migrator.options import CopyOptions, OptionTrouble, parse_copy_options
@@ -82,7 +83,7 @@ class JobRunner:
     settings: Settings
     logins: Logins
     opener: Opener
-    adopter: Adopter
+    adopter: GraceAdopter
     copy: Copy
 
     async def run(self, job: Job, *, progress: ProgressListener, claimed: Claimed) -> Outcome:

@@ -117,6 +117,7 @@ class StateSettings:
     public_key_file: Path
     key_file: Path
     keep_password: str
+    digest_key_file: Path = Path("/etc/extauth/digest.key")
 
     @property
     def keeps_passwords(self) -> bool:
@@ -168,6 +169,7 @@ class DomainSettings:
     create_limit: Quota = CREATE_LIMIT
     unknown_limit: Quota = UNKNOWN_LIMIT
     unknown_limit_per_client: Quota = UNKNOWN_LIMIT_PER_CLIENT
+    grace: float = 0.0  # seconds after adoption that a password changed at the old server is taken over
     create: Mapping[str, Value] = field(default_factory=dict)
 
     @property
@@ -234,3 +236,8 @@ class Settings:
     def domain(self, name: str) -> DomainSettings | None:
         """The table of domain `name`, else `[domains.default]`, else None."""
         return self.domains.get(name.lower()) or self.domains.get("default")
+
+    def grace_of(self, address: str) -> float:
+        """How long a newer password of the old server's is taken over for `address` after its adoption, in seconds."""
+        domain = self.domain(address.rpartition("@")[2])
+        return domain.grace if domain is not None else 0.0

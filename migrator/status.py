@@ -90,6 +90,7 @@ class Status:
     exports: int
     suspects: list[Suspect] = field(default_factory=list)
     suspect_count: int = 0
+    graces: int = 0  # accounts whose newer passwords at the old server are still taken over
     unproven: int = 0  # accounts made where the old server accepts every address, whose user has not come
     oldest: OpenJob | None = None
     running: list[OpenJob] = field(default_factory=list)
@@ -169,6 +170,7 @@ def _status(connection: sqlite3.Connection, domains: Mapping[str, DomainSettings
         unexplained=int(totals[4]),
         done_last_hour=int(totals[5]),
         exports=exports,
+        graces=connection.execute("SELECT count(*) FROM graces").fetchone()[0],
         unproven=connection.execute("SELECT count(*) FROM accounts WHERE unproven AND adoption = 'seen'").fetchone()[0],
         oldest=oldest[0] if oldest else None,
         running=_jobs(connection, "lease_until > ?1", now, names),

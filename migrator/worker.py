@@ -159,8 +159,11 @@ class CopyWorker:
             for login in await runner.logins.due_adoptions():
                 if not await self._repeat_adoption(runner, login):
                     return
+            now = asyncio.get_running_loop().time
+            if ended := await runner.adopter.end_due(timeout=lambda: now() + ADOPTION_TIMEOUT):
+                self._log.info("grace is over", accounts=ended)
         except Temporary as trouble:
-            self._log.error("ledger unusable", reason=str(trouble))
+            self._log.error("ledger or CommuniGate unusable", reason=str(trouble))
 
     async def _repeat_adoption(self, runner: JobRunner, login: StoredLogin) -> bool:
         """One adoption; False when CommuniGate could not be asked."""

@@ -13,9 +13,12 @@ from cli_client.commands import Cli
 from cli_client.pool import CliPool
 from migrator import mover, pop_mover
 from migrator.access import Access
-from migrator.adopt import AccountLocks, Adopter
+from migrator.adopt import AccountLocks
 from migrator.config import ConfigurationTrouble, load_settings
 from migrator.copy_job import BeforeCopy, JobRunner
+from migrator.digest_key import DigestKey
+from migrator.grace import GraceAdopter
+from migrator.ledger.graces import Graces
 from migrator.ledger.logins import Logins
 from migrator.ledger.marks import LedgerMarks, LedgerUidls
 from migrator.ledger.store import Store
@@ -126,13 +129,13 @@ class Workshop:
                 slot_count=communigate.connections,
             )
             self._pools.append(pool)  # an earlier one stays for the copies that hold it; its sessions close when idle
-        adopter = Adopter(
+        adopter = GraceAdopter(
             Cli(pool),
             protected=communigate.protected,
             admin_login=communigate.login,
             main_domain=communigate.main_domain,
             locks=self._locks,
-        )
+        ).keep_grace(Graces(self._store), DigestKey(settings.state.digest_key_file), settings.grace_of)
         keep_done = settings.state.keeps_passwords
         logins = Logins(self._store, keep_done=keep_done)
         return JobRunner(settings, logins, opener, adopter, MailCopy(self._store, settings))

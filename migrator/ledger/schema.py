@@ -2,7 +2,7 @@
 
 Times are seconds since the epoch (REAL), addresses are lower case, logins are the bytes they came
 as. A password is only ever a sealed box (`sealed`), which nobody without the key file can open, and
-which differs each time the same password is sealed: equal boxes tell nothing, and there is no digest.
+which differs each time the same password is sealed: equal boxes tell nothing. The only digests are those of `grace`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from wire.outcome import SetupTrouble
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 _ACCOUNTS: Final = (
     # One row for every account that the helper has made or verified.
@@ -154,6 +154,18 @@ _UPGRADES: Final = {
         """,
         # 1: made on the word of an old server that accepts every address.
         "ALTER TABLE accounts ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0",
+    ),
+    5: (
+        # Accounts in grace. The digests are under a key that is not in this directory.
+        """
+        CREATE TABLE graces (
+            account  TEXT PRIMARY KEY,
+            migrated BLOB NOT NULL,                 -- of the password taken over last
+            stored   BLOB,                          -- of what CommuniGate showed; NULL: unconfirmed, empty: changed
+            until    REAL NOT NULL
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX graces_by_end ON graces (until)",
     ),
 }
 

@@ -291,3 +291,15 @@ def test_limits_on_wrong_passwords(site: Site) -> None:
     problems = site.problems(GOOD + '[limits]\nslow_down = "3s"\nshared = ["192.0.2.1/24"]\nodd = 1\n')
     assert set(problems) == {"limits.slow_down", "limits.shared", "limits.odd"}
     assert site.load(GOOD, {"EXTAUTH_LIMITS__SLOW_DOWN": "1s"}).limits.slow_down == 1.0
+
+
+def test_grace_needs_its_key(site: Site) -> None:
+    text = GOOD.replace("[domains", 'digest_key_file = "digest.key"\n[domains', 1)
+    assert site.load(text).domains["example.com"].grace == 0.0
+    assert "migrator keygen" in site.problems(text + 'grace = "14d"\n')["state.digest_key_file"][1]
+    site.file("digest.key", "extauth-digest-1 " + "ab" * 32 + "\n", 0o644)
+    assert "open to everybody" in site.problems(text + 'grace = "14d"\n')["state.digest_key_file"][1]
+    site.file("digest.key", "extauth-digest-1 " + "ab" * 32 + "\n")
+    assert site.load(text + 'grace = "14d"\n').grace_of("joe@Example.com") == 14 * 86_400.0
+    site.file("digest.key", "something else\n")
+    assert "no digest key" in site.problems(text + 'grace = "14d"\n')["state.digest_key_file"][1]
