@@ -83,7 +83,9 @@ class Login:
         """The whole of a VRFY. Sets `flight.early` as soon as the answer cannot become another."""
         if off := self._trust.switched_off(domain, address):
             return Retry(off.reason)
-        standing = await self._standing(address, password, turn_by)
+        standing: Standing | None = Standing.NONE
+        if self._adopter.may_be_in_grace(address):
+            standing = await self._standing(address, password, turn_by)
         if standing is None:
             return Retry("CommuniGate could not be asked about the account's own password")
         if standing is Standing.RIGHT:

@@ -47,11 +47,14 @@ class GraceAdopter(Adopter):
         self.graces, self.key, self.grace_of = graces, key, grace_of
         return self
 
+    def may_be_in_grace(self, address: str) -> bool:
+        """Whether `standing` need be asked. Asks nobody: accounts that an earlier configuration left in grace are known
+        from the first adoption on, which itself never touches one."""
+        return self._anybody is True or self.grace_of(address) > 0
+
     async def standing(self, address: str, password: Secret, *, deadline: float) -> Standing:
         """Before the old server is asked. Raises Trouble where it cannot be found out."""
         address = address.lower()
-        if not await self._concerns(address):
-            return Standing.NONE
         try:
             grace = await self.graces.load(address)
         except Trouble:
@@ -178,6 +181,8 @@ class GraceAdopter(Adopter):
             if right:
                 return await self._confirm(address, password, grace, deadline)
             await self.graces.save(address, Grace(grace.migrated, CLOSED, grace.until))
+            return _changed()
+        if await self._judge(address, password, grace, deadline) is Standing.WRONG:
             return _changed()
         # a repetition may come late and hold an older password: only `take_over` sets a newer one
         return AdoptionResult(AdoptionOutcome.ALREADY, "CommuniGate has taken a password over already")
