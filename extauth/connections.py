@@ -20,6 +20,7 @@ from wire.endpoint import Endpoint
 from wire.outcome import Temporary, Trouble
 
 _TRIM: Final = 1.0  # seconds that an unused slot is kept
+_WITHOUT: Final = 30.0  # seconds until slots that could not be used are tried again
 _LOOK: Final = 0.05  # seconds between looks for slots that others hold, or at whether others want one
 
 
@@ -46,6 +47,7 @@ class Connections:
         self._look: asyncio.TimerHandle | None = None
         self._trim: asyncio.TimerHandle | None = None
         self._listen_after = 0.0
+        self._without_until = 0.0
 
     async def take(self, deadline: float, *, first: bool = False) -> Place:
         """A place, to be used in a `with`; with `first`, before all who wait. Temporary where none is free in time."""
@@ -143,6 +145,8 @@ class Connections:
 
     def _lease(self) -> bool:
         assert self._slots is not None
+        if self._without_until and self._clock() < self._without_until:
+            return True
         try:
             lease = self._slots.try_login()
             if lease is None and not self._leases:
@@ -150,7 +154,7 @@ class Connections:
             elif lease is not None:
                 self._slots.lower_hand()
         except Trouble as trouble:  # the state directory is away: users still get in, bounded by this process alone
-            self._slots = None
+            self._without_until = self._clock() + _WITHOUT
             self._report(trouble)
             return True
         if lease is None:

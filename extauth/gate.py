@@ -239,20 +239,22 @@ class Gate:
     async def _try(self, question: Dialogue) -> None:
         """Ask a question of our own, and open or close the breaker by what it comes to."""
         breaker, ended = self.breaker, False
-        was_open, since = self.is_open, breaker.opened_at
         # wrong logins make some servers slow for all of ours: none where being let in is proof enough
-        visit = Visit(only_reach=was_open and breaker.by_sight)
+        visit = Visit(only_reach=self.is_open and breaker.by_sight)
         try:
             failure = await self._outcome(question, visit)
             ended = True
-            turned_away = breaker.turned_away
-            if breaker.end_trial(self._clock(), failure, reached=visit.reached):
-                if was_open:
-                    self._closed(self._clock() - since, turned_away)
-                else:
-                    self._opened()
-            elif was_open:
-                self._changed()
+            since, turned_away = breaker.opened_at, breaker.turned_away
+            if not breaker.end_trial(self._clock(), failure, reached=visit.reached):
+                if self.is_open:
+                    self._changed()
+            elif self.is_open:
+                self._opened()
+            else:
+                self._closed(self._clock() - since, turned_away)
+        except Exception as bug:  # this task owns the scope: nobody else would hear of it
+            if self._notices is not None:
+                self._notices.log.error("bug while an old server was tried", exc_info=bug)
         finally:
             if not ended:
                 breaker.drop_trial(self._clock())
@@ -266,6 +268,8 @@ class Gate:
                     answer = await question(visit)
         except TimeoutError:
             return "no answer in time"
+        except TurnedAway:  # it opened while this waited for a place
+            return self.breaker.reason
         except Trouble as trouble:
             return self._short(str(trouble))
         failed = answer.verdict is Verdict.LATER and answer.scope is not Scope.USER

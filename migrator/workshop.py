@@ -11,6 +11,7 @@ import structlog
 
 from cli_client.commands import Cli
 from cli_client.pool import CliPool
+from cli_client.slots import Slot
 from migrator import mover, pop_mover
 from migrator.access import Access
 from migrator.adopt import AccountLocks
@@ -57,7 +58,7 @@ class MailCopy:
     ) -> Report:
         quarantine = Path(options.quarantine) if options.quarantine else self._quarantine
         around = Surroundings(progress=progress, quarantine=Quarantine(quarantine))
-        slot = await self._slots_of(source.endpoint).take_for_copy(str(source.endpoint))
+        slot = await self._take_slot(source.endpoint)
         try:
             if source.endpoint.protocol == "pop3":
                 uidls = LedgerUidls(self._store, account)
@@ -65,11 +66,18 @@ class MailCopy:
             marks = LedgerMarks(self._store, account)
             return await mover.copy_account(source, target, options, marks, around, before_copy=before_copy)
         finally:
-            slot.release()
+            if slot is not None:
+                slot.release()
 
-    def _slots_of(self, endpoint: Endpoint) -> ServerSlots:
+    async def _take_slot(self, endpoint: Endpoint) -> Slot | None:
+        """The right to a connection to the old server; None where those cannot be counted: no reason to hold a copy."""
         most = most_connections(self._settings.domains, endpoint)
-        return ServerSlots(self._settings.state.directory, endpoint, most)
+        slots = ServerSlots(self._settings.state.directory, endpoint, most)
+        try:
+            return await slots.take_for_copy(str(endpoint))
+        except SetupTrouble as trouble:
+            structlog.get_logger().error("connections are not counted with the helper's", reason=str(trouble))
+            return None
 
 
 class Workshop:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
+from extauth.gate import Visit
 from extauth.gates import Gates, GateState, read_gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.notices import Notices
@@ -215,6 +216,28 @@ async def test_only_one_request_is_the_trial(tmp_path: Path) -> None:
         answer.set()
         assert (await first).verdict is Verdict.NO
         assert (await one.log_in("u")).verdict is Verdict.NO
+
+
+async def test_a_trial_that_ends_well_closes_what_opened_meanwhile(tmp_path: Path) -> None:
+    """The lines say what is the case, whichever came first."""
+    go_on = asyncio.Event()
+
+    async def question(visit: Visit) -> Answer:
+        visit.reached = True
+        await go_on.wait()
+        return Answer(Verdict.NO, "wrong")
+
+    async with side(tmp_path, imap=NOWHERE) as one:
+        for number in range(5):
+            one.gate._note(f"u{number}", "hung up", question, hard=False)
+        assert one.gate.breaker.trying
+        for number in range(5):
+            one.gate._note(f"v{number}", "connection refused", question, hard=True)
+        assert one.gate.is_open
+        go_on.set()
+        await until(lambda: not one.gate.is_open)
+        assert ["does not work" in line for line in one.said] == [True, False]
+        assert "works again" in one.said[1]
 
 
 async def test_who_waits_for_a_connection_is_answered_when_it_opens(tmp_path: Path) -> None:

@@ -13,10 +13,17 @@ import pytest
 
 from extauth.bound import Bound
 from extauth.connections import Connections
+from migrator.access import Access
+from migrator.config import load_settings
+from migrator.ledger.store import Store
+from migrator.options import parse_copy_options
 from migrator.server_slots import DIRECTORY, ServerSlots, is_same, most_connections
-from tests.servers.script import until
+from migrator.workshop import MailCopy
+from tests.end_to_end.helper_child import write_config
+from tests.servers.script import Talk, serve, until
 from wire.endpoint import Endpoint, Security
 from wire.outcome import SetupTrouble, Temporary, Trouble
+from wire.secret import Secret
 
 OLD = Endpoint("imap", "old.test", 143)
 
@@ -190,3 +197,33 @@ def test_one_listener_is_one_server() -> None:
     assert not is_same(OLD, Endpoint("imap", "old.test", 993, Security.TLS))
     assert not is_same(OLD, Endpoint("pop3", "old.test", 143))
     assert most_connections({}, OLD) == 1
+
+
+async def test_a_workers_copy_holds_a_slot_as_long_as_it_runs(tmp_path: Path) -> None:
+    async def greet_nobody(talk: Talk) -> None:
+        await talk.silence()
+
+    async def pass_by(_identity: object) -> None:
+        return None
+
+    async with serve(greet_nobody) as old:
+        settings = load_settings(write_config(tmp_path, imap=old.port, domain="max_connections = 2"))
+        store = Store(settings.state.path)
+        source = Access(Endpoint("imap", "127.0.0.1", old.port), b"u", Secret(b"secret"))
+        target = Access(source.endpoint, b"other", Secret(b"secret"))
+        options = parse_copy_options((), pop=False)
+        copying = asyncio.create_task(
+            MailCopy(store, settings)(
+                "u@d.test", source, target, options, progress=lambda _progress: None, before_copy=pass_by
+            )
+        )
+        await until(lambda: old.open >= 1 or copying.done())
+        assert not copying.done(), copying.exception()
+        others = ServerSlots(settings.state.directory, source.endpoint, 2)
+        assert others.try_copy() is None
+        copying.cancel()
+        await asyncio.gather(copying, return_exceptions=True)
+        slot = others.try_copy()
+        assert slot is not None
+        slot.release()
+        await store.close()
