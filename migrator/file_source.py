@@ -8,6 +8,7 @@ attempt reads it anew, and goes on by what each message is known by.
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -28,7 +29,7 @@ from migrator.mail_files import (
     size_of,
 )
 from migrator.maildir import MaildirGone
-from migrator.mbox_file import MboxChanged, MboxLocked
+from migrator.mbox_file import MboxChanged, MboxLocked, NotAnMbox
 from migrator.wire_form import HEADER_LIMIT, read_fields, split_header
 from wire.imap.client import ImapClient
 from wire.imap.listing import Survey
@@ -37,6 +38,8 @@ from wire.imap.transfer import Body, Fetcher
 from wire.outcome import MailboxUnavailable, SetupTrouble, Temporary
 
 _PIECE: Final = 65536
+_LARGE: Final = 4 << 20  # bytes that are read in ten milliseconds or so
+_FOR_GOOD: Final = frozenset({errno.ELOOP, errno.EINVAL, errno.EACCES, errno.EPERM})
 _POLL: Final = 0.25  # seconds between looks at a locked mbox
 _PATIENCE: Final = 40  # looks
 
@@ -144,6 +147,8 @@ class FileClient(ImapClient):
         try:
             stored = await self._read(path)
             uids = self._record.uids(mailbox, [message.identity for message in stored])
+        except NotAnMbox:
+            raise MailboxUnavailable(f"{path}: no mbox: it does not begin with `From `") from None
         except OSError as error:
             raise MailboxUnavailable(f"{error.filename or path}: {error.strerror}") from None
         self._path, self._uids = path, uids
@@ -155,7 +160,7 @@ class FileClient(ImapClient):
     async def _read(self, path: Path) -> list[Stored]:
         for _ in range(_PATIENCE):
             with suppress(MboxLocked):
-                return read_mailbox(self.place, path)
+                return await asyncio.to_thread(read_mailbox, self.place, path)
             await asyncio.sleep(_POLL)
         raise Temporary(f"{path}: another program is writing to it", code="in use")
 
@@ -223,6 +228,11 @@ class FileClient(ImapClient):
                 break
         return bytes(content)
 
+    def is_large(self, uid: int) -> bool:
+        """Whether reading it takes a while."""
+        summary = self._summary(uid)
+        return summary is not None and summary.size > _LARGE
+
     def content(self, uid: int) -> Iterator[bytes]:
         """A message as IMAP shows it, in pieces. KeyError, MaildirGone, MboxChanged, OSError."""
         return read_content(self._path, self._messages[uid])
@@ -259,7 +269,8 @@ class FileFetcher(Fetcher):
         """Each message in turn. Temporary where the file was rewritten."""
         for uid in self._uids:
             self._at = uid
-            yield self._body(uid)
+            # measuring a large message takes a while, in which the target must be heard
+            yield await asyncio.to_thread(self._body, uid) if self._client.is_large(uid) else self._body(uid)
             await asyncio.sleep(0)  # the target's replies are read meanwhile
         self._at = 0
 
@@ -276,9 +287,8 @@ class FileFetcher(Fetcher):
         except MboxChanged:
             raise _changed(self._client) from None
         except OSError as error:
-            return Body(
-                uid, None, _pieces(iter(())), f"{error.filename or self._client.place}: {error.strerror}", later=True
-            )
+            reason = f"{error.filename or self._client.place}: {error.strerror}"
+            return Body(uid, None, _pieces(iter(())), reason, later=error.errno not in _FOR_GOOD)
         if size <= self._limit:
             return Body(uid, size, _pieces(iter((bytes(content),))), content=bytes(content))
         return Body(uid, size, self._stream(uid, size))

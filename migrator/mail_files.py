@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from migrator import maildir, mbox_file
+from migrator.plain_file import open_plain
 from wire.imap.names import decode_mailbox, encode_mailbox
 
 KINDS: Final = ("mbox", "maildir")
 _INBOX: Final = b"INBOX"
 _SUBSCRIPTIONS: Final = ("subscriptions", "courierimapsubscribed", ".subscriptions", ".mailboxlist")
-_NOT_MAIL: Final = (".lock", ".index", ".log", ".cache", ".index.log")
+_LARGEST: Final = 1 << 20  # bytes of a list of subscriptions
+_NOT_MAIL: Final = (".lock", ".index", ".log", ".cache", ".index.log", ".msf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def parse_place(text: str) -> FilePlace | None:
     path, _, inbox = rest.partition(":INBOX=")
     if not path:
         raise ValueError(f"{text!r}: a path is missing behind {kind}:")
-    place = FilePlace(kind.lower(), Path(os.path.abspath(path)), Path(os.path.abspath(inbox)) if inbox else None)
+    place = FilePlace(kind.lower(), Path(os.path.realpath(path)), Path(os.path.realpath(inbox)) if inbox else None)
     if not place.path.exists():
         raise ValueError(f"{place.path}: no such file or directory")
     if place.kind == "maildir" and not maildir.is_maildir(place.path) and not any(_folders(place.path)):
@@ -84,10 +86,13 @@ def list_subscribed(place: FilePlace) -> list[bytes]:
     """The names in a file of subscriptions, as Dovecot, Courier and c-client keep it beside the mailboxes."""
     for name in _SUBSCRIPTIONS:
         try:
-            lines = (place.path / name).read_bytes().splitlines()
+            with open_plain(place.path / name) as file:
+                lines = file.read(_LARGEST).splitlines()
         except OSError:
             continue
-        lines = [line.split(b"\t")[-1] for line in lines if line and not line.startswith(b"V\t")]
+        separator = list_mailboxes(place).separator
+        if lines and lines[0].startswith(b"V\t"):  # Dovecot's second form: tabs stand between the levels
+            lines = [line.replace(b"\t", separator) for line in lines[1:]]
         return [line.removeprefix(b"INBOX.") for line in lines if line]
     return []
 
@@ -125,6 +130,9 @@ def _in_maildir(message: Stored) -> maildir.MaildirMessage:
 def _maildirs(root: Path) -> Mailboxes:
     plus = sorted(path for path in root.iterdir() if path.name.startswith(".") and maildir.is_maildir(path))
     found = Mailboxes(b"." if plus else b"/")
+    for path in sorted(root.iterdir()):
+        if path.is_symlink() and path.is_dir():
+            found.skipped.append((str(path), "a symbolic link is not followed"))
     if maildir.is_maildir(root):
         found.paths[_INBOX] = root
     for path in plus:
@@ -161,12 +169,16 @@ def _mboxes(root: Path) -> Mailboxes:
             continue
         if path.name in _SUBSCRIPTIONS or path.name.startswith("dovecot"):
             continue
-        if not path.is_file():
+        if path.is_symlink():
+            found.skipped.append((str(path), "a symbolic link is not followed"))
+        elif not path.is_file():
             found.skipped.append((str(path), "no ordinary file"))
         elif not mbox_file.is_mbox(path):
             found.skipped.append((str(path), "no mbox: it does not begin with `From `"))
         else:
-            name = _on_the_wire(os.fsencode(relative.as_posix()))
+            # Thunderbird keeps what is below `Name` in `Name.sbd`
+            levels = [part.removesuffix(".sbd") for part in relative.parts[:-1]]
+            name = _on_the_wire(os.fsencode("/".join([*levels, relative.name])))
             found.paths[_INBOX if name.upper() == _INBOX else name] = path
     if _INBOX in found.paths:
         found.paths = {_INBOX: found.paths.pop(_INBOX), **found.paths}

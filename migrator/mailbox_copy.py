@@ -92,6 +92,7 @@ class MailboxCopy:
         opened, uids, self._seen = await session.source.open_with_summaries(
             self._pair.source, _STRETCH if look else 0, writing=self._may_select()
         )
+        session.touch()  # a large mbox takes its time, and the target is not to blame
         session.around.checkpoint("source: opened a mailbox")
         await settle_fetch_item(session, uids)
         self._report.messages = self._report.left = len(uids)

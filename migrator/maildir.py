@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from migrator.dates import render_internal_date
+from migrator.plain_file import is_real_directory, open_plain
 from migrator.wire_form import with_crlf
 
 _BLOCK: Final = 1 << 20
@@ -45,7 +46,7 @@ class MaildirGone(Exception):
 
 def is_maildir(path: Path) -> bool:
     """Whether a directory holds messages this way."""
-    return (path / "cur").is_dir()
+    return is_real_directory(path) and is_real_directory(path / "cur")
 
 
 def read_folder(path: Path) -> list[MaildirMessage]:
@@ -53,13 +54,15 @@ def read_folder(path: Path) -> list[MaildirMessage]:
     keywords = _keywords(path)
     found: dict[str, MaildirMessage] = {}
     for part in ("new", "cur"):  # one that moves meanwhile from the first to the second is seen at least once
+        if (path / part).is_symlink():
+            continue
         try:
             with os.scandir(path / part) as listed:
                 entries = list(listed)
         except FileNotFoundError:
             continue
         for entry in entries:
-            if entry.name.startswith(".") or not entry.is_file():
+            if entry.name.startswith(".") or entry.is_dir(follow_symlinks=False):
                 continue
             identity, _, info = entry.name.partition(":")
             flags = _flags(info, keywords) if part == "cur" else ()
@@ -82,13 +85,13 @@ def date_of(message: MaildirMessage) -> bytes:
 
 def read_message(message: MaildirMessage) -> Iterator[bytes]:
     """Its content as IMAP shows it, in pieces. MaildirGone where its file is nowhere in the folder."""
-    with located(message).open("rb") as file:
+    with open_plain(located(message)) as file:
         yield from with_crlf(iter(lambda: file.read(_BLOCK), b""))
 
 
 def located(message: MaildirMessage) -> Path:
     """Where its file is now: a server may have renamed it since. MaildirGone."""
-    if message.path.exists():
+    if os.path.lexists(message.path):
         return message.path
     folder = message.path.parent.parent
     for part in ("cur", "new"):
@@ -103,7 +106,7 @@ def located(message: MaildirMessage) -> Path:
 
 
 def _stat(message: MaildirMessage) -> os.stat_result:
-    return located(message).stat()
+    return located(message).lstat()
 
 
 def _time(identity: str) -> tuple[int, int]:
@@ -122,7 +125,8 @@ def _flags(info: str, keywords: dict[str, bytes]) -> tuple[bytes, ...]:
 def _keywords(path: Path) -> dict[str, bytes]:
     """Dovecot's names for the letters a to z."""
     try:
-        text = (path / "dovecot-keywords").read_text("utf-8", "surrogateescape")
+        with open_plain(path / "dovecot-keywords") as file:
+            text = file.read(_BLOCK).decode("utf-8", "surrogateescape")
     except OSError:
         return {}
     return {

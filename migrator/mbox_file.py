@@ -1,14 +1,16 @@
 """An mbox file: where each message begins and ends, and what is noted about it (flags, date). The file is only read.
 
-A message begins with a line `From sender date` at the start of the file or behind an empty line. Content-Length is
-believed where another message, or the end of the file, stands right behind that many bytes, so that a `From ` line
-within such a message divides nothing. `>From ` stays as it is: what the file's old server showed.
+A message begins with a line `From sender date` at the start of the file or behind an empty line; one without a date
+that we can read needs a header field below it, and one without the empty line both. Content-Length is believed where
+another message, or the end of the file, stands right behind that many bytes, so that a `From ` line within such a
+message divides nothing. `>From ` stays as it is: what the file's old server showed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
 import time
 from collections import Counter
@@ -17,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from migrator.oddities import FIELD
+from migrator.plain_file import open_plain
 from migrator.wire_form import HEADER_LIMIT, split_header, with_crlf, without_own_fields
 
 _BLOCK: Final = 1 << 20
+_PEEK: Final = 1 << 10  # bytes of the line below a `From ` line
 _STALE: Final = 300.0  # seconds after which nobody believes in a lock file any more
 _FROM: Final = re.compile(
     rb"From (?:[^\r\n]*[ \t])?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),?[ \t]+"
@@ -54,22 +59,26 @@ class MboxChanged(Exception):
     """The file was rewritten since it was read: its messages must be found again."""
 
 
+class NotAnMbox(Exception):
+    """The file does not begin with a `From ` line: what is in it would be lost without a word."""
+
+
 class MboxLocked(Exception):
     """Another program is writing to the file."""
 
 
 def is_mbox(path: Path) -> bool:
     """Whether a file looks like one, or is empty."""
-    with path.open("rb") as file:
-        start = file.read(5)
-    return start in (b"", b"From ")
+    with open_plain(path) as file:
+        start = file.read(_BLOCK).lstrip(b"\r\n")
+    return not start or start.startswith(b"From ")
 
 
 def read_mbox(path: Path) -> list[MboxMessage]:
     """Every message of the file as it is now. MboxLocked while somebody writes to it: the last would be half there."""
     found: list[MboxMessage] = []
     seen: Counter[str] = Counter()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         _lock(path, file)
         for line, start, end in _bounds(file):
             sha, size, head = hashlib.sha256(), 0, b""
@@ -89,7 +98,7 @@ def read_mbox(path: Path) -> list[MboxMessage]:
 def read_message(path: Path, message: MboxMessage) -> Iterator[bytes]:
     """A message as IMAP shows it, in pieces. MboxChanged, at its end, where the file is another by now."""
     sha = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         for piece in _wire(file, message.start, message.end):
             sha.update(piece)
             yield piece
@@ -111,17 +120,19 @@ def _lock(path: Path, file: IO[bytes]) -> None:
 
 def _bounds(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
     """The `From ` line of each message, and where its header begins and its text ends."""
-    line, at = file.readline(), 0
+    line, at = file.readline(_BLOCK), 0
     while line:
-        if not _FROM.match(line):
+        if line in (b"\n", b"\r\n"):  # before the first message, or between two
             at += len(line)
-            line = file.readline()  # what stands before the first message, or between two
+            line = file.readline(_BLOCK)
             continue
+        if not line.startswith(b"From "):
+            raise NotAnMbox
         start = at + len(line)
         end, after = _end_of(file, start)
         yield line, start, end
         file.seek(after)
-        at, line = after, file.readline()
+        at, line = after, file.readline(_BLOCK)
 
 
 def _end_of(file: IO[bytes], start: int) -> tuple[int, int]:
@@ -133,15 +144,18 @@ def _end_of(file: IO[bytes], start: int) -> tuple[int, int]:
         end = start + len(header) + int(length)
         file.seek(end)
         rest = file.read(4096)
-        if end <= _size(file) and (not rest.strip(b"\r\n") or _FROM.match(rest.lstrip(b"\r\n"))):
+        if end <= _size(file) and (not rest.strip(b"\r\n") or _is_first_line(rest.lstrip(b"\r\n"), empty=True)):
             return end, end + len(rest) - len(rest.lstrip(b"\r\n"))
     file.seek(start + len(header))
     at, empty = start + len(header), True  # the header's empty line
     end = at
     begins = True  # of a line, where the last piece ended with one
     while line := file.readline(_BLOCK):
-        if empty and begins and line.startswith(b"From ") and _FROM.match(line):
-            return end, at
+        if begins and line.startswith(b"From "):
+            below = file.readline(_PEEK)
+            file.seek(-len(below), os.SEEK_CUR)
+            if _is_first_line(line + below, empty=empty):
+                return end, at
         if begins and line in (b"\n", b"\r\n"):
             empty, end = True, at  # it divides two messages, if another follows
         else:
@@ -149,6 +163,14 @@ def _end_of(file: IO[bytes], start: int) -> tuple[int, int]:
         at += len(line)
         begins = line.endswith(b"\n")
     return end, at
+
+
+def _is_first_line(text: bytes, *, empty: bool) -> bool:
+    """Whether a message begins with this line, by what it says and by the line below it."""
+    line, _, below = text.partition(b"\n")
+    dated = line.startswith(b"From ") and _FROM.match(line + b"\n") is not None
+    headed = line.startswith(b"From ") and FIELD.match(below) is not None
+    return (dated or headed) if empty else (dated and headed)
 
 
 def _size(file: IO[bytes]) -> int:

@@ -95,6 +95,7 @@ def _source(server: str, login: bytes, password: Secret, options: CopyOptions) -
         (bool(options.source_user), "--sourceUser"),
         (options.preauth, "--preauth"),
         (options.mailbox_class, "--copyMailboxClass"),
+        (options.rate > 0, "--limit-rate"),
     ):
         if given:
             raise UsageTrouble(f"{flag} is said of a server, and {place} is none")

@@ -116,3 +116,13 @@ def test_numbers_are_for_ever(tmp_path: Path) -> None:
     assert UidRecord(tmp_path / "files", "maildir:/x").uids(b"INBOX", ["a"]).uidvalidity != first.uidvalidity
     UidRecord(tmp_path / "dry", "maildir:/x", writing=False).uids(b"INBOX", ["a"])
     assert not (tmp_path / "dry").exists()
+
+
+@pytest.mark.parametrize("text", [b"Sent\nLists.Deep\n", b"V\t2\n\nSent\nLists\tDeep\n"])
+def test_subscriptions_in_both_forms_of_dovecot(tmp_path: Path, text: bytes) -> None:
+    for name in ("cur", ".Sent/cur", ".Lists.Deep/cur"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "subscriptions").write_bytes(text)
+    place = parse_place(f"maildir:{tmp_path}")
+    assert place is not None
+    assert list_subscribed(place) == [b"Sent", b"Lists.Deep"]

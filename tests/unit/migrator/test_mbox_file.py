@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from migrator.mbox_file import MboxChanged, MboxLocked, is_mbox, read_mbox, read_message
+from migrator.mbox_file import MboxChanged, MboxLocked, NotAnMbox, is_mbox, read_mbox, read_message
 from migrator.wire_form import with_crlf
 
 FROM = b"From ann@old.test Sun Feb 29 23:59:59 2004\n"
@@ -49,7 +49,9 @@ def contents(tmp_path: Path, text: bytes) -> list[bytes]:
         (FROM + b"Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\nX-IMAP: 1 2\n\n.\n\n" + FROM + b"\nz\n", [
             b"\r\nz\r\n"
         ]),
-        (b"stray\n\n" + FROM + b"\nz\n", [b"\r\nz\r\n"]),
+        (b"\n\r\n" + FROM + b"\nz\n", [b"\r\nz\r\n"]),
+        (b"From nobody\nA: b\n\nz\n\nFrom me\nC: d\n\n", [b"A: b\r\n\r\nz\r\n", b"C: d\r\n\r\n"]),
+        (b"From nobody\nz\n\nFrom me to you\ntext\n", [b"z\r\n\r\nFrom me to you\r\ntext\r\n"]),
     ],
 )  # fmt: skip
 def test_bounds(tmp_path: Path, text: bytes, expected: list[bytes]) -> None:
@@ -144,6 +146,13 @@ def test_locks(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         assert len(read_mbox(path)) == 1
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nothing is held any more
+
+
+@pytest.mark.parametrize("text", [b"stray\n\n" + FROM + b"\nz\n", b"\0", b">From x\n"])
+def test_nothing_before_the_first_message_is_passed_over(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "file").write_bytes(text)
+    with pytest.raises(NotAnMbox):
+        read_mbox(tmp_path / "file")
 
 
 def test_what_is_an_mbox(tmp_path: Path) -> None:
