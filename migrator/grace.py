@@ -13,6 +13,8 @@ which the CLI cannot join.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from enum import Enum
 
@@ -21,7 +23,7 @@ from cli_client.errors import CliRefused, NoSuchAccount, UnknownCommand
 from migrator.adopt import Adopter, AdoptionOutcome, AdoptionResult, says
 from migrator.digest_key import DigestKey
 from migrator.ledger.graces import CLOSED, Grace, Graces
-from wire.outcome import Temporary, Trouble
+from wire.outcome import Permanent, ProtocolTrouble, Temporary, Trouble
 from wire.secret import Secret
 
 
@@ -75,23 +77,30 @@ class GraceAdopter(Adopter):
             address, password, deadline, lambda account: self._take_over(account, password, deadline)
         )
 
-    async def end_due(self, *, timeout: Callable[[], float]) -> int:
-        """Switch external authentication off where the grace is over; for how many. `timeout` gives a deadline for
-        one. Raises Trouble."""
-        if not await self._concerns(""):
-            return 0
-        accounts = await self.graces.over()
-        for account in accounts:
-            deadline = timeout()
-            async with self._locks.hold(account):
-                try:
-                    settings = await self._effective(account, deadline)
-                    if says(settings, "UseAppPassword", "YES") and says(settings, "UseExtPassword", "YES"):
-                        await self._cli.update_account_settings(account, {"UseExtPassword": "NO"}, deadline=deadline)
-                except NoSuchAccount:
-                    pass
-                await self.graces.drop(account)
-        return len(accounts)
+    async def end_due(self, *, timeout: float) -> int:
+        """Switch external authentication off where the grace is over; for how many. `timeout` is for each, in seconds.
+
+        Raises Temporary where CommuniGate or the ledger is away; an account that it refuses to change stays noted.
+        """
+        ended = 0
+        for account in await self.graces.over():
+            deadline = asyncio.get_running_loop().time() + timeout
+            try:
+                async with asyncio.timeout_at(deadline), self._locks.hold(account):
+                    await self._end(account, deadline)
+            except TimeoutError:
+                raise Temporary("CommuniGate's CLI did not answer in time") from None
+            except (Permanent, ProtocolTrouble):
+                continue
+            ended += 1
+        return ended
+
+    async def _end(self, account: str, deadline: float) -> None:
+        with contextlib.suppress(NoSuchAccount):
+            settings = await self._effective(account, deadline)
+            if says(settings, "UseAppPassword", "YES") and says(settings, "UseExtPassword", "YES"):
+                await self._cli.update_account_settings(account, {"UseExtPassword": "NO"}, deadline=deadline)
+        await self.graces.drop(account)
 
     async def _concerns(self, address: str) -> bool:
         """Whether `address` may be in grace: now, or since a configuration that is no longer in force."""

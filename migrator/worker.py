@@ -159,8 +159,7 @@ class CopyWorker:
             for login in await runner.logins.due_adoptions():
                 if not await self._repeat_adoption(runner, login):
                     return
-            now = asyncio.get_running_loop().time
-            if ended := await runner.adopter.end_due(timeout=lambda: now() + ADOPTION_TIMEOUT):
+            if ended := await runner.adopter.end_due(timeout=ADOPTION_TIMEOUT):
                 self._log.info("grace is over", accounts=ended)
         except Temporary as trouble:
             self._log.error("ledger or CommuniGate unusable", reason=str(trouble))

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 
+from extauth import login
 from extauth.notices import Notices
 from extauth.protocol import Reply, Verify
 from extauth.sandbox.communigate import CommuniGate
@@ -49,7 +51,7 @@ class Site:
         self.settings = load_settings(self.settings.path, {})
         self.service = Service(self.settings, Notices(self.said.append, QUIET))
 
-    async def verify(self, password: bytes = b"secret-7", seconds: float = 1.0) -> Reply:
+    async def verify(self, password: bytes = b"secret-7", seconds: float = 20.0) -> Reply:
         """The answer to one VRFY, and everything it began done."""
         deadline = asyncio.get_running_loop().time() + seconds
         reply = await self.service.answer(Verify(b"1", USER, Secret(password), "IMAP", "192.0.2.1"), deadline)
@@ -102,3 +104,9 @@ async def site(directory: Path, domain: str = 'after_login = "nothing"', limits:
             server.faults.clear()
             await made.service.retire(5.0)
             await made.store.close()
+
+
+def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CLI that hangs is given up soon: only how long is changed."""
+    monkeypatch.setattr(login, "_ADOPTION", 0.25)
+    monkeypatch.setattr(login, "_RIGHTS", 0.25)

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from extauth import login as login_module
 from extauth.protocol import Ok
 from extauth.sandbox.faults import Faults
 from migrator.model import Adoption
 from migrator.status import read_status
-from tests.fault.adoption_site import AFTER, BEFORE, USER, site
+from tests.fault.adoption_site import AFTER, BEFORE, USER, be_impatient, site
 
 COMMANDS = [
     "CONNECT",
@@ -49,14 +48,10 @@ FAULTS: dict[str, Callable[[Faults, str], object]] = {
 AT_LOGIN = ["limit", "refused", "closed before", "hangs", "garbage"]
 
 
-@pytest.fixture(autouse=True)
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CLI that hangs is given up soon: only how long is changed."""
-    monkeypatch.setattr(login_module, "_ADOPTION", 0.25)
-
-
 @pytest.mark.parametrize("verb", COMMANDS)
-async def test_whatever_the_cli_does_the_user_is_in_and_the_worker_finishes(tmp_path: Path, verb: str) -> None:
+async def test_whatever_the_cli_does_the_user_is_in_and_the_worker_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     """Each fault at this command, on one account after the other."""
     for number, (name, arm) in enumerate(FAULTS.items()):
         if verb in COMMANDS[:4] and name not in AT_LOGIN:
@@ -65,11 +60,14 @@ async def test_whatever_the_cli_does_the_user_is_in_and_the_worker_finishes(tmp_
         directory.mkdir()
         async with site(directory) as here:
             arm(here.server.faults, verb)
+            if "hangs" in name or verb in COMMANDS[:4]:
+                be_impatient(monkeypatch)
             assert isinstance(await here.verify(), Ok), name
             assert here.account in (BEFORE, AFTER), name
             adoption = await here.logins.adoption_of(USER)
             assert adoption is not Adoption.ADOPTED or here.account == AFTER, name
             here.server.faults.clear()
+            monkeypatch.undo()
             await here.work()
             if await here.logins.adoption_of(USER) is Adoption.REFUSED:  # only a login tries again
                 assert (await read_status(here.store)).left[0].reason, name
@@ -80,15 +78,20 @@ async def test_whatever_the_cli_does_the_user_is_in_and_the_worker_finishes(tmp_
 
 
 @pytest.mark.parametrize("verb", COMMANDS[6:])
-async def test_what_the_user_changed_meanwhile_stays(tmp_path: Path, verb: str) -> None:
+async def test_what_the_user_changed_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     """Where CommuniGate took the password over before the fault, and the user changed it before the worker came."""
     for number, (name, arm) in enumerate(FAULTS.items()):
         directory = tmp_path / str(number)
         directory.mkdir()
         async with site(directory) as here:
             arm(here.server.faults, verb)
+            if "hangs" in name or verb in COMMANDS[:4]:
+                be_impatient(monkeypatch)
             await here.verify()
             here.server.faults.clear()
+            monkeypatch.undo()
             if here.account != AFTER:
                 continue
             here.change(Password="changed-9")

@@ -6,22 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from extauth import login as login_module
 from extauth.protocol import Ok, Refuse, Reply, Retry
 from migrator.ledger.graces import Graces
-from tests.fault.adoption_site import AFTER, BEFORE, USER, Site, site
+from migrator.workshop import Workshop
+from tests.fault.adoption_site import AFTER, BEFORE, USER, Site, be_impatient, site
 
 GRACE = 'after_login = "nothing"\ngrace = "14d"'
 IN_GRACE = {**AFTER, "UseExtPassword": "YES"}
 NEWER = {**IN_GRACE, "Password": "another-8"}
 DAYS_15 = 15 * 86_400.0
 OLD, NEW = b"secret-7", b"another-8"
-
-
-@pytest.fixture(autouse=True)
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CLI that hangs is given up soon: only how long is changed."""
-    monkeypatch.setattr(login_module, "_ADOPTION", 0.25)
 
 
 def change_at_old_server(here: Site) -> None:
@@ -105,6 +99,27 @@ async def test_when_the_grace_is_over_external_authentication_goes_off(tmp_path:
         assert not await Graces(here.store).any()
 
 
+async def test_a_worker_that_began_before_the_first_grace_ends_it(tmp_path: Path) -> None:
+    """It runs for weeks, and one account that CommuniGate refuses to change stands before nobody."""
+    async with site(tmp_path, GRACE) as here:
+        workshop = Workshop(here.settings, here.store)
+        adopter = workshop.runner().adopter
+        try:
+            assert await adopter.end_due(timeout=20.0) == 0
+            await log_in(here, OLD)
+            await here.store.write(
+                lambda c: c.execute("INSERT INTO graces VALUES ('gone@d.test', x'01', x'02', 5.0)") and None
+            )
+            await end_grace(here)
+            here.server.faults.reply("UPDATEACCOUNTSETTINGS", b"501 not now\r\n")
+            assert await adopter.end_due(timeout=20.0) == 1, "the account that is gone"
+            assert here.account == IN_GRACE
+            assert await adopter.end_due(timeout=20.0) == 1
+            assert here.account == AFTER
+        finally:
+            await workshop.close()
+
+
 async def test_without_grace_nothing_is_noted_and_external_authentication_goes_off(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         await log_in(here, OLD)
@@ -170,12 +185,14 @@ async def test_an_administrators_account_is_not_taken_over(tmp_path: Path) -> No
     [(False, False, False), (True, False, False), (True, False, True), (True, True, True)],
 )
 async def test_a_fault_in_the_first_adoption(
-    tmp_path: Path, *, verb: str, executed: bool, hang: bool, changed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, verb: str, executed: bool, hang: bool, changed: bool
 ) -> None:
     """The user is in; the worker finishes; what was changed at CommuniGate before that stays."""
     async with site(tmp_path, GRACE) as here:
         faults = here.server.faults
         arm = faults.hang if hang else faults.cut
+        if hang:
+            be_impatient(monkeypatch)
         arm(verb, times=None, executed=executed)
         assert isinstance(await here.verify(OLD), Ok)
         assert here.account in (BEFORE, IN_GRACE)
