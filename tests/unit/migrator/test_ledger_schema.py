@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,24 +13,40 @@ import pytest
 from migrator.ledger import schema
 from migrator.ledger.jobs import LedgerQueue
 from migrator.ledger.logins import Logins
-from migrator.ledger.marks import LedgerMarks
+from migrator.ledger.marks import LedgerMarks, LedgerUidls
 from migrator.ledger.store import Store
 from migrator.marks import Change, MailboxMarks
 from migrator.model import Phase
 from migrator.passes import Pass, Standing
+from migrator.uidl_marks import UidlChange, UidlMark, UidlState
 
-FIRST = Path(__file__).resolve().parents[2] / "vectors" / "ledger_1.sql"
+VECTORS = Path(__file__).resolve().parents[2] / "vectors"
+
+
+@asynccontextmanager
+async def made_by(version: int, path: Path) -> AsyncIterator[Store]:
+    """A store on a ledger that this version made."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((VECTORS / f"ledger_{version}.sql").read_text())
+    store = Store(path)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture(params=[1, 2])
+async def any_old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """A store on a ledger that an earlier version made."""
+    async with made_by(request.param, tmp_path / "state.db") as store:
+        yield store
 
 
 @pytest.fixture
-async def old(tmp_path: Path):
+async def old(tmp_path: Path) -> AsyncIterator[Store]:
     """A store on a ledger that the first version made."""
-    path = tmp_path / "state.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FIRST.read_text())
-    store = Store(path)
-    yield store
-    await store.close()
+    async with made_by(1, tmp_path / "state.db") as store:
+        yield store
 
 
 def layout(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
@@ -42,10 +60,10 @@ def layout(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]
     }
 
 
-async def test_it_becomes_what_a_new_one_is(old: Store, tmp_path: Path) -> None:
+async def test_it_becomes_what_a_new_one_is(any_old: Store, tmp_path: Path) -> None:
     new = Store(tmp_path / "new.db")
-    assert await old.read(layout) == await new.read(layout)
-    assert await old.read(schema.version) == schema.VERSION
+    assert await any_old.read(layout) == await new.read(layout)
+    assert await any_old.read(schema.version) == schema.VERSION
     await new.close()
 
 
@@ -77,3 +95,23 @@ async def test_its_marks_are_gone_on_with(old: Store) -> None:
     assert not (await marks.passes())[b"INBOX"].complete, "the marks have changed since"
     await marks.open(MailboxMarks(b"INBOX", b"INBOX", 1001, 2000))
     assert await marks.passes() == {}, "others took their place"
+
+
+async def test_marks_of_copies_by_pop_are_as_they_were_and_in_inbox(tmp_path: Path) -> None:
+    """The second version knew no other mailbox at the target."""
+    async with made_by(2, tmp_path / "state.db") as store:
+        assert await store.read(schema.version) == schema.VERSION
+        uidls = LedgerUidls(store, "pop@example.com")
+        copied = UidlMark(UidlState.COPIED, 2000, 1, 1000000000.0, "", b"\1" * 32)
+        refused = UidlMark(UidlState.REFUSED, 2000, 0, 1000000001.0, "too big", b"\2" * 32)
+        intent = UidlMark(UidlState.INTENT, 2000, 2, 1000000002.0, "nul", b"\3" * 32)
+        assert await uidls.load() == {b"ucopied": copied, b"urefused": refused, b"uintent": intent}
+        assert copied.mailbox == b""
+        archived = replace(intent, state=UidlState.COPIED, mailbox=b"Old mail")
+        await uidls.record(UidlChange(settled={b"uintent": archived}))
+        assert (await uidls.load())[b"uintent"] == archived
+        marks = LedgerMarks(store, "done@example.com")
+        assert await marks.passes() == {b"INBOX": Pass(Standing(1000, 6, 5, 7), 2000, complete=True)}
+        inbox = await marks.load(b"INBOX")
+        assert inbox is not None
+        assert str(inbox.runs) == "1:4 1:4"
