@@ -134,7 +134,8 @@ class GraceAdopter(Adopter):
         if grace is not None and says(settings, "UseAppPassword", "YES"):
             return await self._again(address, password, grace, settings, deadline)
         seconds = self.grace_of(address)
-        if seconds <= 0 or not says(settings, "UseExtPassword", "YES"):
+        # where both passwords were on from the start, nobody could tell later whose CommuniGate's is
+        if seconds <= 0 or not says(settings, "UseExtPassword", "YES") or says(settings, "UseAppPassword", "YES"):
             return await super()._adopt(address, password, deadline, rights_asked)
         rights = [] if rights_asked else await self._rights(address, deadline)
         if rights:
@@ -148,6 +149,7 @@ class GraceAdopter(Adopter):
         except NoSuchAccount:
             raise
         except CliRefused as refusal:
+            await self.graces.drop(address)
             return AdoptionResult(AdoptionOutcome.REFUSED, f"CommuniGate refused the password: {refusal}")
         return await self._confirm(address, password, Grace(migrated, None, until), deadline)
 

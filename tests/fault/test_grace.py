@@ -158,6 +158,20 @@ async def test_a_policy_that_refuses_the_newer_password_lets_the_user_in(tmp_pat
         assert here.account == NEWER
 
 
+@pytest.mark.parametrize("refused", [False, True])
+async def test_an_account_with_both_passwords_on_from_the_start(tmp_path: Path, refused: bool) -> None:
+    """It is moved for good; a policy that refuses the password keeps nobody out."""
+    async with site(tmp_path, GRACE) as here:
+        here.change(UseAppPassword="YES", Password="somebody else's")
+        before = here.account
+        if refused:
+            here.server.directory.password_policy = lambda _password: "too simple"
+        for _ in range(3):
+            assert isinstance(await log_in(here, OLD), Ok)
+        assert here.account == (before if refused else AFTER)
+        assert not await Graces(here.store).any()
+
+
 async def test_a_wrong_password_and_an_old_server_that_is_away(tmp_path: Path) -> None:
     async with site(tmp_path, GRACE) as here:
         await log_in(here, OLD)
