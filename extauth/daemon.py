@@ -139,6 +139,7 @@ class Daemon:
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
             loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self._log_file.defer = self._flush_soon
+        self._log_file.tell = lambda text: loop.call_soon_threadsafe(self._say, text)
         try:
             self._live.load()
             self._apply_settings()
@@ -148,7 +149,7 @@ class Daemon:
         finally:
             if self._looking is not None:
                 self._looking.cancel()
-            self._log_file.defer = None
+            self._log_file.defer = self._log_file.tell = None
             self._log_file.flush()
         return 0
 

@@ -8,7 +8,6 @@ A log that cannot be opened never stops the helper.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import sys
@@ -37,7 +36,9 @@ class LogFile:
     def __init__(self) -> None:
         self._descriptor = -1
         self._gathered: list[bytes] = []
+        self._failing = False
         self.path: Path | None = None
+        self.tell: Callable[[str], object] | None = None  # hears when it cannot be written any more, and when it can
         self.defer: Callable[[], object] | None = None  # calls `flush` in a moment; without it every line is a write
 
     @property
@@ -91,11 +92,19 @@ class LogFile:
             self.defer()
 
     def flush(self) -> None:
-        """Write what was gathered; a full disk loses lines, not the helper."""
+        """Write what was gathered; a full disk loses lines, not the helper, and is told of once."""
         gathered, self._gathered = self._gathered, []
-        if gathered and self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._descriptor, b"".join(gathered))
+        if not gathered or self._descriptor < 0:
+            return
+        trouble = ""
+        try:
+            os.write(self._descriptor, b"".join(gathered))
+        except OSError as error:
+            trouble = f"cannot write to the log {self.path}: {error.strerror}; requests are answered all the same"
+        if bool(trouble) != self._failing:
+            self._failing = bool(trouble)
+            if self.tell is not None:
+                self.tell(trouble or f"the log {self.path} is written again; what was to be said meanwhile is lost")
 
 
 class _LineLogger:

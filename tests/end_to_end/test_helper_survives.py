@@ -1,0 +1,187 @@
+"""What happens to the machine around the helper: it stays up, users get in, one line says what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.helper_child import (
+    DOMAIN,
+    Child,
+    CommuniGate,
+    add_account,
+    communigate,
+    helper,
+    imap_server,
+    smtp_server,
+    write_config,
+)
+from tests.servers.script import serve
+
+OK, LATER = b"OK", b"FAILURE"
+
+
+@dataclass
+class Site:
+    """The helper between a CommuniGate and an old server on which everybody's password is `right`."""
+
+    child: Child
+    server: CommuniGate
+    config: Path
+    made: int = 0
+
+    async def log_in(self, timeout: float = 30.0) -> bytes:
+        """A user who has never come before, with the right password: the reply."""
+        self.made += 1
+        name = f"u{self.made}@{DOMAIN}"
+        add_account(self.server, name)
+        return await self.child.ask(b"%d VRFY %b (IMAP) right" % (1000 + self.made, name.encode()), timeout)
+
+    def told(self, text: bytes) -> int:
+        return sum(text in line for line in self.child.information)
+
+    def memory(self) -> int:
+        """KiB of the helper at most, so far."""
+        status = Path(f"/proc/{self.child.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@asynccontextmanager
+async def site(directory: Path, *, log: str = "", more: str = 'deadline = "5s"') -> AsyncIterator[Site]:
+    imap = imap_server({b"right": b"OK in"})
+    async with communigate() as server, serve(imap) as old, serve(smtp_server({b"u": b"250 fine"})) as smtp:
+        config = write_config(directory, cli=server.cli.port, imap=old.port, smtp=smtp.port, helper=more)
+        if log:
+            config.write_text(config.read_text().replace('log = "helper.log"', f'log = "{log}"'))
+        async with helper(config) as child:
+            yield Site(child, server, config)
+
+
+async def test_requests_of_any_bytes(tmp_path: Path) -> None:
+    """Each gets an answer if it has a number; the next good one is answered."""
+    async with site(tmp_path) as it:
+        for number, rest in enumerate(
+            (
+                b"",
+                b"VRFY",
+                b"VRFY \xff\x00 x",
+                b"NEW",
+                b"\x80\x81",
+                b"NEW " + b"x" * 100_000,
+                b"VRFY a@b " + b"(" * 5000,
+            ),
+            1,
+        ):
+            reply = await it.child.ask(b"%d %b" % (number, rest) if rest else b"%d" % number)
+            assert not reply.startswith(OK), (rest[:20], reply)
+        await it.child.send(b"\x00\xff garbage without a number\n\n\n   \n" + b"y" * 3_000_000 + b"\n")
+        assert await it.log_in() == OK
+        assert it.memory() < 100 << 10
+
+
+async def test_a_flood_that_nobody_reads_the_answers_of(tmp_path: Path) -> None:
+    """Stdout is full and stays so: reading goes on or waits, memory is bounded, and each is answered in the end."""
+    async with site(tmp_path) as it:
+        assert await it.log_in() == OK
+        before = it.memory()
+        it.child._reading.cancel()
+        transport = it.child.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        transport.pause_reading()
+        count = 30_000
+        flood = asyncio.ensure_future(
+            it.child.send(b"".join(b"%d VRFY nobody%d@elsewhere.test x\n" % (n, n) for n in range(5000, 5000 + count)))
+        )
+        await asyncio.wait([flood], timeout=3)
+        assert it.memory() - before < 60 << 10
+        transport.resume_reading()
+        it.child._reading = asyncio.ensure_future(it.child._read())
+        await flood
+        for number in (5000, 5000 + count // 2, 5000 + count - 1):
+            assert not (await it.child.reply(number)).startswith(OK)
+        await it.child.reply(5000 + count - 1)
+        assert await it.log_in() == OK
+
+
+async def test_a_full_disk_under_the_log(tmp_path: Path) -> None:
+    """Users get in, and one line says it."""
+    async with site(tmp_path, log="/dev/full") as it:
+        for _ in range(5):
+            assert await it.log_in() == OK
+        await it.child.told(b"log")
+        assert it.told(b"No space left") == 1
+
+
+async def test_a_ledger_that_another_process_has_locked(tmp_path: Path) -> None:
+    """Users get in within the deadline, one line says it, and afterwards everything is as it should be."""
+    async with site(tmp_path) as it:
+        assert await it.log_in() == OK
+        ledger = tmp_path / "state" / "state.db"
+        with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            replies = await asyncio.gather(it.log_in(), it.log_in(), it.log_in())
+            assert replies == [OK] * 3
+            assert it.told(b"could not be saved") <= 1
+        assert await it.log_in() == OK
+        account = it.server.account(f"u{it.made}@{DOMAIN}")
+        assert account is not None
+        assert account.option("UseAppPassword")
+
+
+async def test_the_state_directory_is_gone(tmp_path: Path) -> None:
+    """Users get in; where it is again, so are their logins."""
+    async with site(tmp_path) as it:
+        assert await it.log_in() == OK
+        shutil.rmtree(tmp_path / "state")
+        assert await it.log_in() == OK
+        (tmp_path / "state").mkdir(mode=0o700)
+        await asyncio.sleep(0)
+        assert await it.log_in() == OK
+        with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as ledger:
+            assert ledger.execute("SELECT count(*) FROM logins").fetchone()[0] >= 1
+
+
+async def test_no_descriptors_left(tmp_path: Path) -> None:
+    """FAILURE, never ERROR; and well again when there are some."""
+    async with site(tmp_path) as it:
+        assert await it.log_in() == OK
+        pid = it.child.process.pid
+        used = len(os.listdir(f"/proc/{pid}/fd"))
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, used + 500))
+        replies = await asyncio.gather(*[it.log_in() for _ in range(4)])
+        assert set(replies) <= {OK, LATER} or all(reply.startswith((OK, LATER)) for reply in replies)
+        assert (await it.child.ask(b"1 NEW u77@d.test")).startswith((OK, LATER))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 500, used + 500))
+        assert before[0] > used
+        async with asyncio.timeout(60):
+            while await it.log_in() != OK:  # noqa: ASYNC110 - another process has no event to wait for
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("rotated", ["renamed", "truncated"])
+async def test_a_rotated_log(tmp_path: Path, rotated: str) -> None:
+    """Renamed and told so by SIGHUP, or copied and truncated: what comes then is in the file of that name."""
+    async with site(tmp_path) as it:
+        assert await it.log_in() == OK
+        log = tmp_path / "helper.log"
+        assert log.stat().st_size
+        if rotated == "renamed":
+            log.rename(tmp_path / "helper.log.1")
+            it.child.process.send_signal(signal.SIGHUP)
+        else:
+            log.write_bytes(b"")
+        assert await it.log_in() == OK
+        async with asyncio.timeout(20):
+            while not (log.exists() and b"u2@" in log.read_bytes()):
+                assert await it.log_in() == OK
+                await asyncio.sleep(0.1)
+        assert b"\0" not in log.read_bytes()
