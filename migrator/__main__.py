@@ -117,6 +117,8 @@ def work(path: Path, until_idle: bool, name: str, log: Path | None, embedded: bo
     from migrator.worker_lock import WorkerLock
     from migrator.worker_log import configure_log
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(DONE))  # until the worker's own handlers are in place
     settings = _settings(path)
     lock = None
     try:

@@ -295,7 +295,7 @@ from wire.secret import Secret
 async def main():
     base = Path(sys.argv[1])
     store = Store(base / "state" / "state.db")
-    sealed = Sealer(base / "seal.pub").seal(Secret(b"the password"), sys.argv[2])
+    sealed = Sealer(base / "seal.pub").seal(Secret(b"Zk7 sealed word"), sys.argv[2])
     await Logins(store).submit(VerifiedLogin(sys.argv[2], "example.com", "imap://old:143", b"ann", sealed, "copy"))
     await Logins(store).adopted(sys.argv[2])
     if len(sys.argv) > 3:
@@ -342,7 +342,7 @@ def test_helper_and_worker_of_two_users_share_the_ledger(shared: Path, killed: b
         submitted = run_as(uid, gid, SUBMIT, shared, f"u{n}@example.com", *crash)
         assert submitted.returncode == (-signal.SIGKILL if killed else 0), submitted.stderr
         worked = run_as(MAIL_USER, MAIL_GROUP, WORK, shared)
-        assert (worked.returncode, worked.stdout) == (0, f"u{n}@example.com the password\n"), worked.stderr
+        assert (worked.returncode, worked.stdout) == (0, f"u{n}@example.com Zk7 sealed word\n"), worked.stderr
 
 
 def test_the_worker_may_come_first(shared: Path) -> None:
@@ -362,7 +362,7 @@ def test_roots_tools_leave_nothing_behind_that_the_others_cannot_use(shared: Pat
     finally:
         os.umask(before)
     assert run_as(NOBODY, NOBODY, SUBMIT, shared, "ann@example.com").returncode == 0
-    assert run_as(MAIL_USER, MAIL_GROUP, WORK, shared).stdout == "ann@example.com the password\n"
+    assert run_as(MAIL_USER, MAIL_GROUP, WORK, shared).stdout == "ann@example.com Zk7 sealed word\n"
 
 
 def test_the_helpers_user_can_neither_read_the_key_nor_open_a_box(shared: Path) -> None:
@@ -373,14 +373,14 @@ def test_the_helpers_user_can_neither_read_the_key_nor_open_a_box(shared: Path) 
     with pytest.raises(SetupTrouble):
         Opener(shared / "seal.pub")
     assert not hasattr(sealer, "open")
-    assert b"the password" not in sealer.seal(Secret(b"the password"), "a@b.c")
+    assert b"Zk7 sealed word" not in sealer.seal(Secret(b"Zk7 sealed word"), "a@b.c")
 
 
 def test_no_file_of_the_state_holds_a_password(shared: Path) -> None:
     run_as(NOBODY, NOBODY, SUBMIT, shared, "ann@example.com", "killed")
     found = {path.name: path.read_bytes() for path in (shared / "state").iterdir()}
     assert b"ann@example.com" in b"".join(found.values())
-    assert not [name for name, content in found.items() if b"the password" in content]
+    assert not [name for name, content in found.items() if b"Zk7 sealed word" in content]
 
 
 def test_a_stranger_cannot_use_the_ledger_at_all(shared: Path) -> None:
