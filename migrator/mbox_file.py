@@ -24,6 +24,7 @@ from migrator.plain_file import open_plain
 from migrator.wire_form import HEADER_LIMIT, split_header, with_crlf, without_own_fields
 
 _BLOCK: Final = 1 << 20
+_MOST_HEADERS: Final = 1 << 14  # bytes in which nearly every header ends
 _PEEK: Final = 1 << 10  # bytes of the line below a `From ` line
 _STALE: Final = 300.0  # seconds after which nobody believes in a lock file any more
 _FROM: Final = re.compile(
@@ -137,8 +138,7 @@ def _bounds(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
 
 def _end_of(file: IO[bytes], start: int) -> tuple[int, int]:
     """Where the message that begins at `start` ends, and where the next one's `From ` line is."""
-    file.seek(start)
-    header, _ = split_header(file.read(HEADER_LIMIT))
+    header = _header(file, start, start + HEADER_LIMIT)
     length = without_own_fields(header)[1].get(b"content-length", b"")
     if length.isdigit() and len(length) < 16:
         end = start + len(header) + int(length)
@@ -194,8 +194,18 @@ def _wire(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
 
 
 def _own(file: IO[bytes], start: int, end: int) -> dict[bytes, bytes]:
+    return without_own_fields(_header(file, start, min(end, start + HEADER_LIMIT)))[1]
+
+
+def _header(file: IO[bytes], start: int, limit: int) -> bytes:
+    """The header that begins at `start`, with its empty line; no more is read than it takes."""
     file.seek(start)
-    return without_own_fields(split_header(file.read(min(HEADER_LIMIT, end - start)))[0])[1]
+    size = min(_MOST_HEADERS, limit - start)
+    text = file.read(size)
+    header, rest = split_header(text)
+    if not rest and len(text) == size < limit - start:
+        header, _ = split_header(text + file.read(limit - start - size))
+    return header
 
 
 def _flags(own: dict[bytes, bytes]) -> tuple[bytes, ...]:
