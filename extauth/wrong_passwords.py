@@ -6,12 +6,13 @@ have set exactly this password at the old server meanwhile; it doubles with each
 `remember_refused`. An entry counts for one client only, so that nobody else can learn from a fast answer which
 password somebody had.
 
-Each question takes one from the allowance of its account and one from that of its client; any answer but a refusal
-gives them back. Below half of an allowance questions wait, at most `slow_down`; where it is used up they are FAILURE
-without a question until a quarter has come back. FAILURE and not ERROR: nobody has judged this password, and it may be
-right. An attacked account is only slowed down for networks that have sent no wrong password for it, as long as the
-attackers' networks can be told apart: one attacker locks nobody out. Where CommuniGate tells no address, or one of many
-users, it is never refused.
+Each question takes one from the allowance of its account, and any answer but a refusal gives it back. Each refusal
+takes one from that of its client; not each question, for a client may be an office whose users all come at nine. Below
+half of an allowance questions wait, at most `slow_down`; where it is used up they are FAILURE without a question until
+a quarter has come back. FAILURE and not ERROR: nobody has judged this password, and it may be right. An attacked
+account is only slowed down for networks that have sent no wrong password for it, as long as the attackers' networks can
+be told apart: one attacker locks nobody out. Where CommuniGate tells no address, or one of many users, it is never
+refused.
 
 An account and address that were right before pass at once, until as many wrong passwords as one account may have came
 from that very pair. A right password forgets everything about its account.
@@ -118,8 +119,7 @@ class WrongPasswords:
                 if stranger:
                     record.networks.add(network)  # one question at a time, until it proves to be no attack
             pause = limits.slow_down * min(1.0, 1.0 - 2.0 * short)
-        wanted = (record.allowance,) if own is None else (record.allowance, own.allowance)
-        taken = [allowance for allowance in wanted if allowance.take(now)]
+        taken = [record.allowance] if record.allowance.take(now) else []
         return Attempt(address, network, pause, taken, record.networks if stranger else set())
 
     def close(self, attempt: Attempt, verdict: Verdict, client: str, digest: bytes) -> None:
@@ -129,6 +129,8 @@ class WrongPasswords:
         attempt.closed = True
         now = self._clock()
         if verdict is Verdict.NO:
+            if (own := self._clients.get(attempt.network)) is not None:
+                own.allowance.take(now)
             self._remember(attempt, client, digest, now)
             return
         for allowance in attempt.taken:

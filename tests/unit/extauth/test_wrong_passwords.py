@@ -141,6 +141,15 @@ def test_a_client_that_tries_many_accounts_is_refused() -> None:
     assert memory.ask(client=THERE) == 0
 
 
+def test_an_office_whose_users_all_come_at_once_is_no_attack() -> None:
+    memory = Memory()
+    attempts = [memory.wrong.admit(f"u{number}@d.test", HERE) for number in range(200)]
+    assert all(attempt is not None and not attempt.pause for attempt in attempts)
+    for attempt in attempts:
+        memory.wrong.close(attempt, YES, HERE, digest(1))  # type: ignore[arg-type]
+    assert memory.ask() == 0
+
+
 @pytest.mark.parametrize("client", ["", "127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "2001:db8::77", "rubbish"])
 def test_an_address_of_many_users_is_slowed_down_and_never_refused(client: str) -> None:
     """A webmail host with thousands of users: each account alone is braked, by two seconds at most."""
