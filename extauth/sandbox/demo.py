@@ -227,8 +227,8 @@ class Demo:
         """How many copies it met: those put off, and those that try to connect again."""
         while True:
             status = self.status
-            if status is not None and status.postponed:
-                return len(status.postponed) + status.jobs["running"]
+            if status is not None and (met := len(status.postponed) + status.jobs["running"]):
+                return met
             await asyncio.sleep(_LOOKS)
 
     def _is_adopted(self, user: OldUser) -> bool:
