@@ -20,7 +20,7 @@ from extauth.notices import Notices
 from migrator.server_slots import ServerSlots
 from wire.endpoint import Endpoint
 from wire.imap.classify import means_too_many
-from wire.outcome import Answer, HungUp, Scope, Temporary, Trouble, Verdict
+from wire.outcome import Answer, HungUp, OutOfFiles, Scope, Temporary, Trouble, Verdict
 
 _TRIAL: Final = 30.0  # seconds for one: servers make wrong passwords wait, by 15 s at most
 _AGAIN: Final = 6  # times that a connection refused as one too many is tried again, if there is time
@@ -142,7 +142,7 @@ class Gate:
 
     def _failed(self, account: str, trouble: Trouble, visit: Visit, began: float, question: Dialogue) -> bool:
         """The dialogue broke off. True where the server only had too many, before anything was said."""
-        if trouble.scope is Scope.USER:
+        if trouble.scope is Scope.USER or isinstance(trouble, OutOfFiles):
             return False
         if visit.reached:
             if means_too_many(trouble.text):

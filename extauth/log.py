@@ -28,6 +28,7 @@ else:
 import msgspec  # noqa: E402  # after the guarded import above
 
 STDERR: Final = 2
+_WELL: Final = 5  # whole writes in a row until a log that lost lines counts as well: a full disk has room for a line
 
 
 class LogFile:
@@ -36,7 +37,8 @@ class LogFile:
     def __init__(self) -> None:
         self._descriptor = -1
         self._gathered: list[bytes] = []
-        self._failing = False
+        self._whole = _WELL  # writes since the last that failed
+        self._torn = False  # what was written last has no line end
         self.path: Path | None = None
         self.tell: Callable[[str], object] | None = None  # hears when it cannot be written any more, and when it can
         self.defer: Callable[[], object] | None = None  # calls `flush` in a moment; without it every line is a write
@@ -96,15 +98,26 @@ class LogFile:
         gathered, self._gathered = self._gathered, []
         if not gathered or self._descriptor < 0:
             return
-        trouble = ""
+        data = (b"\n" if self._torn else b"") + b"".join(gathered)
+        trouble, written = "No space left on device", 0
         try:
-            os.write(self._descriptor, b"".join(gathered))
+            written = os.write(self._descriptor, data)
         except OSError as error:
-            trouble = f"cannot write to the log {self.path}: {error.strerror}; requests are answered all the same"
-        if bool(trouble) != self._failing:
-            self._failing = bool(trouble)
-            if self.tell is not None:
-                self.tell(trouble or f"the log {self.path} is written again; what was to be said meanwhile is lost")
+            trouble = str(error.strerror)
+        if written:
+            self._torn = data[written - 1] != ord("\n")
+        self._note(trouble if written < len(data) else "")
+
+    def _note(self, trouble: str) -> None:
+        """Say it aloud when lines begin to be lost, and when that is over."""
+        was_well = self._whole >= _WELL
+        self._whole = 0 if trouble else min(self._whole + 1, _WELL)
+        if self.tell is None or was_well is (self._whole >= _WELL):
+            return
+        if trouble:
+            self.tell(f"cannot write to the log {self.path}: {trouble}; requests are answered all the same")
+        else:
+            self.tell(f"the log {self.path} is written again; what was to be said meanwhile is lost")
 
 
 class _LineLogger:

@@ -86,6 +86,12 @@ class Unreachable(Temporary):
     """No connection came about: nothing was said yet, so that another attempt costs neither side anything."""
 
 
+class OutOfFiles(Unreachable):
+    """No connection came about because we may open no more of them: not the server's fault."""
+
+    scope = Scope.SETUP
+
+
 class HungUp(Temporary):
     """The peer closed the connection and did not say why."""
 

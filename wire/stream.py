@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
 from wire.compression import Deflater, Inflater
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
-from wire.outcome import HungUp, ProtocolTrouble, SetupTrouble, Temporary, Unreachable
+from wire.outcome import HungUp, OutOfFiles, ProtocolTrouble, SetupTrouble, Temporary, Unreachable
 from wire.rate import RateLimit
 from wire.resolver import resolver
 
@@ -26,6 +27,7 @@ _NEXT: Final = 2.0  # seconds for each address of a name but the last: most name
 _SMALLEST_WINDOW: Final = 1 << 14  # of the kernel's receive buffer under a RateLimit
 _USUAL_WINDOW: Final = 1 << 17  # from here on the kernel chooses better itself
 _QUICK: Final = getattr(socket, "TCP_QUICKACK", 0)  # Linux only
+_OUR_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _TICK: Final = 0.002  # seconds that a loop's timer may come early: uvloop counts whole milliseconds
 
 
@@ -223,6 +225,10 @@ class Stream:
         except TimeoutError:
             raise Unreachable(f"{endpoint}: no connection in time") from None
         except OSError as error:
+            if error.errno in _OUR_LIMITS:
+                raise OutOfFiles(
+                    f"{endpoint}: not asked, for lack of our own: {error.strerror}; see ulimit -n"
+                ) from None
             raise Unreachable(f"{endpoint}: cannot connect: {str(error) or type(error).__name__}") from None
         except ValueError as error:  # UnicodeError among them: a host that IDNA cannot name
             raise SetupTrouble(f"{endpoint}: not a host name: {error}") from None

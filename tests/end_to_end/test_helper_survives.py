@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -28,7 +26,7 @@ from tests.end_to_end.helper_child import (
 )
 from tests.servers.script import serve
 
-OK, LATER = b"OK", b"FAILURE"
+OK = b"OK"
 
 
 @dataclass
@@ -148,23 +146,6 @@ async def test_the_state_directory_is_gone(tmp_path: Path) -> None:
         assert await it.log_in() == OK
         with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as ledger:
             assert ledger.execute("SELECT count(*) FROM logins").fetchone()[0] >= 1
-
-
-async def test_no_descriptors_left(tmp_path: Path) -> None:
-    """FAILURE, never ERROR; and well again when there are some."""
-    async with site(tmp_path) as it:
-        assert await it.log_in() == OK
-        pid = it.child.process.pid
-        used = len(os.listdir(f"/proc/{pid}/fd"))
-        before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, used + 500))
-        replies = await asyncio.gather(*[it.log_in() for _ in range(4)])
-        assert set(replies) <= {OK, LATER} or all(reply.startswith((OK, LATER)) for reply in replies)
-        assert (await it.child.ask(b"1 NEW u77@d.test")).startswith((OK, LATER))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 500, used + 500))
-        assert before[0] > used
-        async with asyncio.timeout(60):
-            while await it.log_in() != OK:  # noqa: ASYNC110 - another process has no event to wait for
-                await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize("rotated", ["renamed", "truncated"])

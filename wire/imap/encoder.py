@@ -176,7 +176,10 @@ def _runs(uids: Iterable[int]) -> Iterator[bytes]:
 
 
 def parse_uid_set(text: bytes) -> list[int]:
-    """The numbers of `1:3,7` (RFC 3501 sequence-set without `*`), as written; ValueError otherwise."""
+    """The numbers of `1:3,7` (RFC 3501 sequence-set without `*`), as written; ValueError otherwise.
+
+    Also for more numbers than any mailbox has: a line may name the same ones again and again, to fill the memory.
+    """
     uids: list[int] = []
     for piece in text.split(b","):
         low, colon, high = piece.partition(b":")
@@ -184,7 +187,7 @@ def parse_uid_set(text: bytes) -> list[int]:
         last = int(high) if colon else first
         if first > last:
             first, last = last, first
-        if last > 0xFFFFFFFF or first < 1 or last - first > 20_000_000:
+        if last > 0xFFFFFFFF or first < 1 or len(uids) + last - first > 20_000_000:
             raise ValueError("a UID set out of range")
         uids.extend(range(first, last + 1))
     return uids

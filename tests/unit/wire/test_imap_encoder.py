@@ -114,6 +114,12 @@ def test_flags_that_cannot(flag: bytes) -> None:
         render_flags([b"\\Seen", flag])
 
 
+def test_a_set_that_names_the_same_numbers_again_and_again_is_given_up() -> None:
+    """Five bytes a million numbers: a hostile server's line must not take the memory."""
+    with pytest.raises(ValueError, match="out of range"):
+        parse_uid_set(b",".join([b"1:999999"] * 5000))
+
+
 def test_uid_sets() -> None:
     """Runs are joined, order is kept, nothing gives nothing."""
     assert render_uid_set([1, 2, 3, 7, 9, 10]) == b"1:3,7,9:10"

@@ -1,0 +1,144 @@
+"""The whole helper when the machine lets it down and recovers: full disks, no descriptors, signals, a closed stdout.
+
+The limits of a process (prlimit) stand in for a full disk and a full table of files: any user may set them, in any
+container, and take them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from extauth.sandbox.communigate import CommuniGate
+from tests.end_to_end.helper_child import (
+    Child,
+    add_account,
+    communigate,
+    helper,
+    imap_server,
+    smtp_server,
+    write_config,
+)
+from tests.servers.script import Talk, serve
+
+_WRONG = b"ERROR NO [AUTHENTICATIONFAILED] wrong"
+_YES = b"OK"
+
+
+@asynccontextmanager
+async def world(tmp_path: Path, users: int = 40) -> AsyncIterator[tuple[Child, CommuniGate]]:
+    """A helper between a CommuniGate with accounts u0, u1... on external authentication and their old server."""
+    answers = {b"right": b"OK in"}
+    async with communigate() as server, serve(imap_server(answers)) as imap, serve(smtp_server({})) as smtp:
+        for number in range(users):
+            add_account(server, f"u{number}@d.test")
+        config = write_config(tmp_path, cli=server.cli.port, imap=imap.port, smtp=smtp.port)
+        async with helper(config) as child:
+            assert await child.ask(b"1 INTF 7") == b"INTF 7"
+            yield child, server
+
+
+@contextmanager
+def limited(child: Child, limit: int, most: int) -> Iterator[None]:
+    """The helper may have no more than `most` of `limit`."""
+    before = resource.prlimit(child.process.pid, limit)
+    resource.prlimit(child.process.pid, limit, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(child.process.pid, limit, before)
+
+
+async def log_in(child: Child, number: int, user: int, password: bytes = b"right") -> bytes:
+    """The reply to one VRFY."""
+    return await child.ask(b"%d VRFY u%d@d.test %b" % (number, user, password))
+
+
+async def test_a_full_disk_under_log_and_ledger_costs_nobody_the_login(tmp_path: Path) -> None:
+    """One line for each, and both are used again by themselves."""
+    async with world(tmp_path) as (child, server):
+        assert await log_in(child, 2, 0) == _YES
+        with limited(child, resource.RLIMIT_FSIZE, 100):
+            for user in range(1, 12):
+                assert await log_in(child, 10 + user, user) == _YES
+                assert (await log_in(child, 30 + user, user, b"else")).startswith(b"ERROR ")
+            account = server.account("u1@d.test")
+            assert account is not None
+            assert account.settings["UseExtPassword"] == "YES", "nothing is set before the ledger has it"
+            await child.told(b"cannot write to the log")
+        number = 100
+        while not any(b"is written again" in line for line in child.information):
+            number += 1
+            assert await log_in(child, number, number % 12) == _YES
+        assert await log_in(child, 99, 1) == _YES
+        assert account.accepts(b"right")
+        for text, count in ((b"cannot write to the log", 1), (b"could not be saved", 1), (b"takes logins again", 1)):
+            assert sum(text in line for line in child.information) == count, child.information
+        assert await child.end() == 0
+    for line in (tmp_path / "helper.log").read_bytes().splitlines()[-3:]:
+        assert json.loads(line)
+
+
+async def test_no_descriptors_left_is_failure_and_nobodys_fault(tmp_path: Path) -> None:
+    """Everybody is told to try again; the old server's breaker stays closed, and all goes on when there are some."""
+    async with world(tmp_path) as (child, _server):
+        assert await log_in(child, 2, 0) == _YES
+        with limited(child, resource.RLIMIT_NOFILE, 8):
+            lines = [b"%d VRFY u%d@d.test right\n%d NEW u%d@d.test\n" % (n, n, 50 + n, n) for n in range(10, 30)]
+            await child.send(b"".join(lines))
+            for number in range(10, 30):
+                assert (await child.reply(number)).startswith(b"FAILURE ")
+                assert (await child.reply(50 + number)).startswith((b"FAILURE ", b"OK"))
+            assert await child.ask(b"3 INTF 7") == b"INTF 7"
+        for number in range(10, 30):
+            assert await log_in(child, 200 + number, number) == _YES
+        assert not any(b"does not work" in line for line in child.information), child.information
+        assert await child.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_in_the_middle_answers_what_is_in_hand(tmp_path: Path, number: signal.Signals) -> None:
+    """A login that waits for the old server is answered, and the helper then ends with 0."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def play(talk: Talk) -> None:
+        await talk.send(b"* OK [CAPABILITY IMAP4rev1] ready\r\n")
+        line = await talk.line()
+        asked.set()
+        await go.wait()
+        await talk.send(line.split(b" ")[0] + b" NO [AUTHENTICATIONFAILED] wrong\r\n")
+
+    async with serve(play) as old, helper(write_config(tmp_path, imap=old.port)) as child:
+        await child.send(b"1 VRFY u@d.test else\n")
+        await asked.wait()
+        child.process.send_signal(number)
+        go.set()
+        assert await child.reply(1) == _WRONG
+        assert await child.wait() == 0
+
+
+async def test_a_closed_stdout_ends_the_helper(tmp_path: Path) -> None:
+    """Nobody can be answered any more: it ends with 0 and without a traceback, so that a new one may be started."""
+    async with world(tmp_path) as (child, _server):
+        transport = child.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]  # asyncio has no other way
+        transport.close()
+        number = 10
+        while child.process.returncode is None:
+            number += 1
+            try:
+                await child.send(b"%d INTF 7\n" % number)
+            except (BrokenPipeError, ConnectionResetError):
+                break
+            await asyncio.sleep(0)
+        assert await child.process.wait() == 0
+        assert child.process.stdin is not None
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await child.process.stdin.wait_closed()
+    assert b"Traceback" not in (tmp_path / "helper.log").read_bytes()
