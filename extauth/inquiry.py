@@ -227,12 +227,15 @@ class Inquiry:
         """Write down what has gathered in a moment. If it is lost, the old server is asked again."""
         while self._to_write:
             await asyncio.sleep(0 if self._closed else _GATHER)
-            probes, self._to_write = self._to_write, {}
+            probes = dict(self._to_write)  # they are found there until they are found in the ledger
             with contextlib.suppress(Trouble):  # said where it matters: when a login cannot be written
                 await self._probes.save(
                     [probe for probe in probes.values() if probe is not None],
                     drop=[key for key, probe in probes.items() if probe is None],
                 )
+            for key, probe in probes.items():
+                if self._to_write[key] is probe:
+                    del self._to_write[key]
         self._writing = None
 
 

@@ -336,6 +336,17 @@ async def test_the_ledger_keeps_a_bounded_number(tmp_path: Path) -> None:
         assert rows[-1] == "n699@old.test"
 
 
+async def test_an_answer_is_found_while_it_is_being_written(tmp_path: Path) -> None:
+    """At every moment between the answer and the ledger's commit."""
+    async with asking(tmp_path, Old({})) as (side, server):
+        assert (await side.ask(USER)).answer.verdict is NO
+        while side.inquiry._writing:
+            await asyncio.sleep(0)  # a turn of the loop
+            assert (await side.ask(USER)).answer.verdict is NO
+        assert (await side.ask(USER)).answer.verdict is NO
+        assert asked(server, b"u@") == 1
+
+
 async def test_what_is_forgotten_is_asked_afresh(tmp_path: Path) -> None:
     """An account that was made, and one that a person names."""
     async with asking(tmp_path, Old({b"<u": b"250 yes"})) as (side, server):
