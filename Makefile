@@ -1,7 +1,7 @@
 # make demo    a whole migration on simulated servers; nothing but Python 3.11 is needed
 # make test    everything that must hold: style, types, tests (as root: it starts real mail servers)
 # make check   style and types only
-# make soak    100,000 messages, 10,000 mailboxes, a message of 200 MB: minutes
+# make soak    100,000 messages, 10,000 mailboxes, a message of 200 MB, a million requests, 200 schedules of faults: long
 # make bench   logins and copies measured on real servers, beside what others use
 
 BIN := .venv/bin
@@ -35,6 +35,8 @@ bench: .venv/.dev packages
 
 soak: .venv/.dev packages
 	$(BIN)/python -m tests.bench.soak
+	EXTAUTH_REQUESTS=1000000 $(BIN)/pytest -q -n 0 tests/fault/test_helper_predecessor.py -k memory_does_not_grow
+	EXTAUTH_SCHEDULES=50 $(BIN)/pytest -q -n 2 tests/fault/test_schedules.py
 
 packages:
 	@./.ci/packages dovecot-imapd dovecot-pop3d postfix procmail whois slapd slapd-contrib \

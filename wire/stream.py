@@ -226,9 +226,8 @@ class Stream:
             raise Unreachable(f"{endpoint}: no connection in time") from None
         except OSError as error:
             if error.errno in _OUR_LIMITS:
-                raise OutOfFiles(
-                    f"{endpoint}: not asked, for lack of our own: {error.strerror}; see ulimit -n"
-                ) from None
+                hint = " (see ulimit -n)" if error.errno == errno.EMFILE else ""
+                raise OutOfFiles(f"{endpoint}: not asked: {error.strerror} here{hint}") from None
             raise Unreachable(f"{endpoint}: cannot connect: {str(error) or type(error).__name__}") from None
         except ValueError as error:  # UnicodeError among them: a host that IDNA cannot name
             raise SetupTrouble(f"{endpoint}: not a host name: {error}") from None
