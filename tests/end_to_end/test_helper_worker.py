@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from migrator.worker_lock import Holder, program_version, read_holder
@@ -46,7 +46,11 @@ async def ending_the_worker(directory: Path) -> AsyncIterator[None]:
 
 def descriptors(pid: int) -> set[str]:
     """What the process has open, as the kernel names it."""
-    return {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(entry))
+    return found
 
 
 def children(pid: int) -> list[str]:
