@@ -11,14 +11,10 @@ from typing import Final
 
 from extauth.cutover import Cutover, Ports, Step, as_json
 from extauth.cutover_checks import Finding
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, NEEDS_A_PERSON, UNAVAILABLE, USAGE
 from migrator.settings import Settings
 from wire.outcome import Scope, Trouble
 
-_NEEDS_A_PERSON: Final = 1  # exit codes of sysexits(3), and 1 for "finished, but somebody must look"
-_USAGE: Final = 64
-_UNAVAILABLE: Final = 69
-_CANNOT_WRITE: Final = 73
-_CONFIG: Final = 78
 _MARKS: Final = {True: "ok   ", False: "WRONG", None: "     "}
 
 
@@ -36,13 +32,13 @@ def cutover(settings: Settings, ports: Ports, name: str, *, action: str, for_pro
         return asyncio.run(_cutover(settings, ports, name, action=action, for_program=for_program))
     except Trouble as trouble:
         sys.stderr.write(f"extauth: {trouble}\n")
-        return _CONFIG if trouble.scope is Scope.SETUP else _UNAVAILABLE
+        return CONFIGURATION if trouble.scope is Scope.SETUP else UNAVAILABLE
     except ValueError as error:
         sys.stderr.write(f"extauth: {error}: move it away to begin anew\n")
-        return _CONFIG
+        return CONFIGURATION
     except OSError as error:
         sys.stderr.write(f"extauth: {error.filename}: {error.strerror}\n")
-        return _CANNOT_WRITE
+        return CANNOT_WRITE
 
 
 async def _cutover(settings: Settings, ports: Ports, name: str, *, action: str, for_program: bool) -> int:
@@ -50,10 +46,10 @@ async def _cutover(settings: Settings, ports: Ports, name: str, *, action: str, 
         chosen = [step for step in walk.steps if name in ("", step.name)]
         if not chosen:
             sys.stderr.write(f"extauth: no step {name!r}: {', '.join(step.name for step in walk.steps)}\n")
-            return _USAGE
+            return USAGE
         if action != "look" and not name:
             sys.stderr.write("extauth: --apply and --undo are said of one step, by its name\n")
-            return _USAGE
+            return USAGE
         told = []
         for step in chosen:
             if action == "apply":
@@ -70,7 +66,7 @@ async def _cutover(settings: Settings, ports: Ports, name: str, *, action: str, 
             where = f"next: extauth cutover {walk.next}" if walk.next else "all steps are done"
             sys.stdout.write(where + "\n")
         wrong = any(finding.good is False for step, done, found in told for finding in found if name or done)
-        return _NEEDS_A_PERSON if wrong else 0
+        return NEEDS_A_PERSON if wrong else 0
 
 
 def _print(step: Step, done: float | None, found: Sequence[Finding], *, whole: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, NEEDS_A_PERSON, TRY_LATER
 from migrator.export import CannotWrite, Exported, export_passwords
 from migrator.ledger.exports import Exports
 from migrator.ledger.store import Store
@@ -15,10 +16,6 @@ from migrator.settings import Settings
 from wire.outcome import SetupTrouble, Trouble
 
 _DEFAULT: Final = Path("extauth-export")
-_NEEDS_A_PERSON: Final = 1  # exit codes of sysexits(3), and 1 for "finished, but somebody must look"
-_CANNOT_WRITE: Final = 73
-_TRY_LATER: Final = 75
-_CONFIG: Final = 78
 
 
 def export(settings: Settings, output: Path | None, *, purge: bool) -> int:
@@ -28,8 +25,8 @@ def export(settings: Settings, output: Path | None, *, purge: bool) -> int:
     except Trouble as trouble:
         sys.stderr.write(f"extauth: {trouble}\n")
         if isinstance(trouble, CannotWrite):
-            return _CANNOT_WRITE
-        return _CONFIG if isinstance(trouble, SetupTrouble) else _TRY_LATER
+            return CANNOT_WRITE
+        return CONFIGURATION if isinstance(trouble, SetupTrouble) else TRY_LATER
     for file in done.files:
         sys.stdout.write(f"{file.path}: {file.rows} of {file.source}\n")
     for row in done.unfit:
@@ -38,7 +35,7 @@ def export(settings: Settings, output: Path | None, *, purge: bool) -> int:
         sys.stdout.write("nothing is saved for an export\n")
     if purge:
         sys.stdout.write(f"{done.purged} forgotten\n")
-    return _NEEDS_A_PERSON if done.unfit else 0
+    return NEEDS_A_PERSON if done.unfit else 0
 
 
 async def _export(settings: Settings, output: Path, *, purge: bool) -> Exported:

@@ -12,13 +12,11 @@ from collections.abc import Callable
 
 from extauth.forgotten import Forgotten
 from extauth.names import qualify
+from migrator.exit_codes import CONFIGURATION, TRY_LATER
 from migrator.ledger.probes import Probes
 from migrator.ledger.store import Store
 from migrator.settings import Settings
 from wire.outcome import SetupTrouble, Trouble
-
-_TRY_LATER = 75  # exit codes of sysexits(3)
-_CONFIG = 78
 
 
 def forget(settings: Settings, name: str, say: Callable[[str], None]) -> int:
@@ -30,7 +28,7 @@ def forget(settings: Settings, name: str, say: Callable[[str], None]) -> int:
         answers = 0 if client else asyncio.run(_forget(settings, address))
     except Trouble as trouble:
         sys.stderr.write(f"extauth: {trouble}\n")
-        return _CONFIG if isinstance(trouble, SetupTrouble) else _TRY_LATER
+        return CONFIGURATION if isinstance(trouble, SetupTrouble) else TRY_LATER
     known = "" if client else f"{answers} answer{'s' * (answers != 1)} of old servers and "
     say(f"{address}: {known}all wrong passwords forgotten")
     return 0

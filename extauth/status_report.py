@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Final
 
 from extauth.gates import GateState, read_gates
+from migrator.exit_codes import CONFIGURATION, TRY_LATER
 from migrator.ledger.store import Store
 from migrator.settings import Settings
 from migrator.status import OpenJob, Status, read_status
@@ -18,8 +19,6 @@ from migrator.worker_lock import read_holder
 from wire.outcome import SetupTrouble, Temporary, Trouble
 
 _NAMES: Final = 20  # names shown of each list; --json has them all
-_TRY_LATER: Final = 75  # exit codes of sysexits(3)
-_CONFIG: Final = 78
 
 
 def print_status(settings: Settings, *, as_json: bool) -> int:
@@ -28,7 +27,7 @@ def print_status(settings: Settings, *, as_json: bool) -> int:
         status = asyncio.run(_read(settings))
     except Trouble as trouble:
         sys.stderr.write(f"extauth: {trouble}\n")
-        return _TRY_LATER if isinstance(trouble, Temporary) and not isinstance(trouble, SetupTrouble) else _CONFIG
+        return TRY_LATER if isinstance(trouble, Temporary) and not isinstance(trouble, SetupTrouble) else CONFIGURATION
     holder = read_holder(settings.state.directory)
     if as_json:
         worker = None if holder is None else {"pid": holder.pid, "version": holder.version}

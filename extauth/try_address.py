@@ -18,15 +18,13 @@ from extauth.probe import Prober
 from extauth.strangers import make_password, make_stranger, make_strangers
 from extauth.verify import Verifier
 from migrator.alias_names import Lead, Leads
+from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, UNAVAILABLE
 from migrator.settings import DomainSettings, Settings
 from wire.outcome import Answer, Scope, Trouble, Verdict
 from wire.secret import Secret
 
 Say = Callable[[str], None]
 
-_REFUSED: Final = 77  # exit codes of sysexits(3)
-_UNAVAILABLE: Final = 69
-_CONFIG: Final = 78
 _TURN: Final = 15.0  # seconds for each server
 
 
@@ -74,23 +72,23 @@ class _Trial:
         address = qualify(name.lower(), settings.communigate.main_domain)
         if address is None:
             say("name:     no domain, and communigate.main_domain is not set: FAILURE")
-            return _CONFIG
+            return CONFIGURATION
         named = read_name(address)
         if isinstance(named, Carrier):
             say(f"name:     {address} can be no account; mail for it is for {named.base} (ROUTED)")
             address = named.base
         elif isinstance(named, Illegal):
             say(f"name:     {address} can be no account: {named.reason}")
-            return _REFUSED
+            return LOGIN_REFUSED
         else:
             say(f"name:     {address}")
         domain = settings.domain(address.rpartition("@")[2])
         if domain is None:
             say("domain:   no table for this domain, and no domains.default: FAILURE")
-            return _CONFIG
+            return CONFIGURATION
         say(f"domain:   table {domain.name}; at the old server the address is {domain.old_address(address)}")
         if not self._is_served(address):
-            return _REFUSED
+            return LOGIN_REFUSED
         worst = await self._new(address, domain)
         return max(worst, await self._verify(address, domain, password))
 
@@ -110,7 +108,7 @@ class _Trial:
             exists = await self._look(address)
         except Trouble as trouble:
             say(f"CommuniGate: {trouble}")
-            return _CONFIG if trouble.scope is Scope.SETUP else _UNAVAILABLE
+            return CONFIGURATION if trouble.scope is Scope.SETUP else UNAVAILABLE
         if exists:
             say("NEW:      the account exists: OK")
             return 0
@@ -121,21 +119,21 @@ class _Trial:
                 say(f"aliases:  {domain.aliases.path}: {names.problem}")
             if lead is not None or names.unread:
                 say(f"NEW:      {_lead(lead)}")
-                return _CONFIG if lead is None else 0
+                return CONFIGURATION if lead is None else 0
         if domain.new == "refuse":
             say('NEW:      new = "refuse": ERROR')
-            return _REFUSED
+            return LOGIN_REFUSED
         if domain.new == "roster":
             try:
                 listed = domain.roster is not None and await domain.roster.holds(address)
             except Trouble as trouble:
                 say(f"NEW:      {trouble}: FAILURE")
-                return _CONFIG
+                return CONFIGURATION
             say(
                 "NEW:      "
                 + ("in the roster: the account would be made: OK" if listed else "not in the roster: ERROR")
             )
-            return 0 if listed else _REFUSED
+            return 0 if listed else LOGIN_REFUSED
         deadline = asyncio.get_running_loop().time() + _TURN
         finding = await self._prober.check_recipient(
             domain, domain.old_address(address), deadline=deadline, strangers=lambda _taken: make_strangers()
@@ -188,7 +186,7 @@ class _Trial:
         answer = await self._verifier.check_password(domain, address, password, turn_by=deadline, deadline=deadline)
         if answer.verdict is Verdict.YES and await self._lets_strangers_in(domain, address):
             say(f"VRFY:     {source} lets a login in that nobody has, so its yes counts for nothing: FAILURE")
-            return _CONFIG
+            return CONFIGURATION
         say(f"VRFY:     {source} as {login} says {_word(answer, yes='the user would be let in: OK')}")
         if answer.verdict is Verdict.YES:
             say(f'then:     CommuniGate would take the password over; after_login = "{domain.after_login}"')
@@ -215,5 +213,5 @@ def _word(answer: Answer, *, yes: str) -> str:
 
 def _code(answer: Answer) -> int:
     if answer.verdict is Verdict.LATER:
-        return _CONFIG if answer.scope is Scope.SETUP else _UNAVAILABLE
-    return 0 if answer.verdict is Verdict.YES else _REFUSED
+        return CONFIGURATION if answer.scope is Scope.SETUP else UNAVAILABLE
+    return 0 if answer.verdict is Verdict.YES else LOGIN_REFUSED

@@ -8,19 +8,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from migrator.accounts_command import accounts
-from migrator.alias_command import aliases
-from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
-from migrator.hashes_command import hashes
-from migrator.left_command import left
+from migrator.command_line import config_option, fail, read_configuration
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, OUR_FAULT, TRY_LATER, USAGE
 from migrator.model import Job, Outlook, Phase
-from migrator.rule_command import rules
-from migrator.shadow_command import shadow_switch
 from wire.outcome import SetupTrouble, Temporary, Trouble
 
 if TYPE_CHECKING:
@@ -30,37 +26,38 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DONE: Final = 0
-NEEDS_A_PERSON: Final = 1
-USAGE: Final = 64
-CANNOT_WRITE: Final = 73
-TRY_LATER: Final = 75
-OUR_FAULT: Final = 70
-CONFIGURATION: Final = 78
 
-_config = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_PATH,
-    envvar="EXTAUTH_CONFIG",
-    show_default=True,
-    help="The configuration file.",
-)
+class _Commands(click.Group):
+    """The commands below, and those of modules that are imported when their command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, name = _ELSEWHERE[cmd_name]
+        command: click.Command = getattr(import_module(f"migrator.{module}"), name)
+        return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_ELSEWHERE: Final = {
+    "accounts": ("accounts_command", "accounts"),
+    "aliases": ("alias_command", "aliases"),
+    "hashes": ("hashes_command", "hashes"),
+    "left": ("left_command", "left"),
+    "rules": ("rule_command", "rules"),
+    "shadow-switch": ("shadow_command", "shadow_switch"),
+}
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Copies the mail of users who have logged in, and keeps their passwords sealed until then."""
 
 
-cli.add_command(accounts)
-cli.add_command(aliases)
-cli.add_command(rules)
-
-
 @cli.command()
-@_config
+@config_option
 @click.option(
     "--force", is_flag=True, help="Make another pair; the old key stays beside it and still opens. See --rotate."
 )
@@ -71,11 +68,11 @@ def keygen(path: Path, force: bool, rotate: bool) -> None:
     from migrator.seal import generate_keys
 
     if force and rotate:
-        _fail(USAGE, "--force and --rotate are two ways")
+        fail(USAGE, "--force and --rotate are two ways")
     if rotate:
         _rotate(path)
         return
-    settings = _settings(path, check_files=False)
+    settings = read_configuration(path, check_files=False)
     state = settings.state
     try:
         if any(domain.grace for domain in settings.domains.values()) and make_digest_key(
@@ -88,7 +85,7 @@ def keygen(path: Path, force: bool, rotate: bool) -> None:
                 return
         generate_keys(state.public_key_file, state.key_file, force=force)
     except SetupTrouble as trouble:
-        _fail(CANNOT_WRITE, trouble.text)
+        fail(CANNOT_WRITE, trouble.text)
     click.echo(f"{state.public_key_file} seals passwords: the helper must be able to read it.")
     click.echo(f"{state.key_file} opens them: only the worker's user may read it. Keep a copy in a safe place.")
 
@@ -96,18 +93,18 @@ def keygen(path: Path, force: bool, rotate: bool) -> None:
 def _rotate(path: Path) -> None:
     from migrator.key_rotation import rotate
 
-    state = _settings(path).state
+    state = read_configuration(path).state
     try:
         done = _with_store(path, lambda store: rotate(state, store))
     except SetupTrouble as trouble:
-        _fail(CANNOT_WRITE, trouble.text)
+        fail(CANNOT_WRITE, trouble.text)
     for line in done.lines(state):
         click.echo(line)
     sys.exit(NEEDS_A_PERSON if done.unreadable else DONE)
 
 
 @cli.command()
-@_config
+@config_option
 @click.option("--until-idle", is_flag=True, help="End when nothing is left that can run now.")
 @click.option("--name", default="", help="What the jobs list calls this worker; the machine's name otherwise.")
 @click.option("--log", type=click.Path(path_type=Path), help="Log to this file, not to stderr.")
@@ -119,7 +116,7 @@ def work(path: Path, until_idle: bool, name: str, log: Path | None, embedded: bo
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(DONE))  # until the worker's own handlers are in place
-    settings = _settings(path)
+    settings = read_configuration(path)
     lock = None
     try:
         configure_log(log)
@@ -127,9 +124,9 @@ def work(path: Path, until_idle: bool, name: str, log: Path | None, embedded: bo
             return
         outlook = _run(_work(settings, name, until_idle))
     except SetupTrouble as trouble:
-        _fail(CONFIGURATION, trouble.text)
+        fail(CONFIGURATION, trouble.text)
     except Temporary as trouble:
-        _fail(TRY_LATER, str(trouble))
+        fail(TRY_LATER, str(trouble))
     finally:
         if lock is not None:
             lock.release()
@@ -164,7 +161,7 @@ def exit_code(outlook: Outlook) -> int:
 
 
 @cli.command()
-@_config
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only these.")
 def jobs(path: Path, as_json: bool, phase: str | None) -> None:
@@ -196,7 +193,7 @@ def _listed(job: Job) -> dict[str, Any]:
 
 
 @cli.command()
-@_config
+@config_option
 @click.argument("accounts", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that are held, waiting or postponed.")
 @click.option("--moved", is_flag=True, help="Copy from the old server that the configuration names now.")
@@ -206,13 +203,13 @@ def _listed(job: Job) -> dict[str, Any]:
 def retry(path: Path, accounts: tuple[str, ...], everything: bool, moved: bool, recopy: bool) -> None:
     """Run held, waiting or postponed copies again now."""
     if everything == bool(accounts):
-        _fail(USAGE, "name accounts, or say --all")
+        fail(USAGE, "name accounts, or say --all")
     if recopy and everything:
-        _fail(USAGE, "--recopy is said of accounts by name")
+        fail(USAGE, "--recopy is said of accounts by name")
     if recopy:
         _with_store(path, lambda store: _allow_recopy(store, accounts))
     if moved:
-        settings = _settings(path)
+        settings = read_configuration(path)
         named = None if everything else accounts
         count = _with_queue(path, lambda queue: queue.move(named, lambda name: _source_of(settings, name)))
         _say_count(count, "moved to the old server that is configured now", ())
@@ -233,7 +230,7 @@ def _source_of(settings: Settings, domain_name: str) -> str | None:
 
 
 @cli.command()
-@_config
+@config_option
 @click.argument("accounts", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All whose copy is done.")
 @click.option("--domain", default="", help="Only accounts of this domain.")
@@ -243,8 +240,8 @@ def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) 
     from migrator.ledger.deltas import queue_deltas
 
     if (everything or bool(domain)) == bool(accounts):
-        _fail(USAGE, "name accounts, or say --all or --domain")
-    opens = opens_mailboxes(_settings(path))
+        fail(USAGE, "name accounts, or say --all or --domain")
+    opens = opens_mailboxes(read_configuration(path))
     found = _with_store(path, lambda store: queue_deltas(store, accounts or None, domain=domain, opens=opens))
     click.echo(f"{len(found.queued)} final passes queued, {len(found.under_way)} under way already")
     for line in lines_of(found):
@@ -254,7 +251,7 @@ def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) 
 
 
 @cli.command()
-@_config
+@config_option
 @click.argument("accounts", nargs=-1, required=True)
 @click.option("--reason", default="held by the operator", show_default=True)
 def hold(path: Path, accounts: tuple[str, ...], reason: str) -> None:
@@ -274,26 +271,17 @@ def keeps_done(settings: Settings) -> bool:
     return settings.state.keeps_passwords
 
 
-def _settings(path: Path, *, check_files: bool = True) -> Settings:
-    try:
-        return load_settings(path, check_files=check_files)
-    except ConfigurationTrouble as trouble:
-        for line in trouble.lines():
-            click.echo(line, err=True)
-        sys.exit(CONFIGURATION)
-
-
 def _with_queue(path: Path, act: Callable[[LedgerQueue], Coroutine[Any, Any, T]]) -> T:
     from migrator.ledger.jobs import LedgerQueue
 
-    keep_done = keeps_done(_settings(path))
+    keep_done = keeps_done(read_configuration(path))
     return _with_store(path, lambda store: act(LedgerQueue(store, keep_done=keep_done)))
 
 
 def _with_store(path: Path, act: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
     from migrator.ledger.store import Store
 
-    settings = _settings(path)
+    settings = read_configuration(path)
 
     async def run() -> T:
         store = Store(settings.state.path)
@@ -305,9 +293,9 @@ def _with_store(path: Path, act: Callable[[Store], Coroutine[Any, Any, T]]) -> T
     try:
         return asyncio.run(run())
     except SetupTrouble as trouble:
-        _fail(CONFIGURATION, trouble.text)
+        fail(CONFIGURATION, trouble.text)
     except Trouble as trouble:
-        _fail(TRY_LATER, str(trouble))
+        fail(TRY_LATER, str(trouble))
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -317,16 +305,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     except ImportError:
         return asyncio.run(work)
     return uvloop.run(work)
-
-
-def _fail(code: int, text: str) -> NoReturn:
-    click.echo(f"migrator: {text}", err=True)
-    sys.exit(code)
-
-
-cli.add_command(shadow_switch)
-cli.add_command(hashes)
-cli.add_command(left)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

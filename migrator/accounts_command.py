@@ -7,9 +7,14 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import click
+
+from migrator.command_line import fail, fail_at_cli, read_configuration
+from migrator.config import DEFAULT_PATH
+from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, CONFIGURATION
+from wire.outcome import Trouble
 
 if TYPE_CHECKING:
     from cli_client.commands import Settings as AccountSettings
@@ -21,12 +26,6 @@ if TYPE_CHECKING:
     from migrator.directory.tables import Layout
     from migrator.settings import Settings
 
-_BAD_DATA: Final = 65
-_UNAVAILABLE: Final = 69
-_CANNOT_WRITE: Final = 73
-_TRY_LATER: Final = 75
-_LOGIN_REFUSED: Final = 77
-_CONFIGURATION: Final = 78
 _KINDS: Final = (
     "passwd", "shadow", "master.passwd", "ldif", "exchange-ldif", "csv", "tab", "exchange-csv", "dovecot",
     "postfix-mailbox",
@@ -177,14 +176,7 @@ def _more(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _configuration(path: Path | None) -> Settings:
-    from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
-
-    try:
-        return load_settings(path or Path(os.environ.get("EXTAUTH_CONFIG") or DEFAULT_PATH), check_files=False)
-    except ConfigurationTrouble as trouble:
-        for line in trouble.lines():
-            click.echo(line, err=True)
-        sys.exit(_CONFIGURATION)
+    return read_configuration(path or Path(os.environ.get("EXTAUTH_CONFIG") or DEFAULT_PATH), check_files=False)
 
 
 def _surveyed(source: Source, rules: Rules, wanted: Wanted) -> AccountsRun:
@@ -239,29 +231,14 @@ async def _make(
 
 def _guarded(run: Callable[[], int]) -> int:
     """The run's exit code, or that of what ended it."""
-    from cli_client.errors import CliLoginRefused
     from migrator.directory.creation_journal import WrongJournal
     from migrator.directory.text_lines import BadFile
-    from wire.outcome import SetupTrouble, Temporary, Trouble, Unreachable
 
     try:
         return run()
     except (BadFile, WrongJournal) as trouble:
-        _fail(_BAD_DATA, str(trouble))
-    except CliLoginRefused as trouble:
-        _fail(_LOGIN_REFUSED, f"CommuniGate refuses the login of [communigate]: {trouble}")
-    except SetupTrouble as trouble:
-        _fail(_CONFIGURATION, str(trouble))
-    except Unreachable as trouble:
-        _fail(_UNAVAILABLE, f"CommuniGate's CLI cannot be reached: {trouble}")
-    except Temporary as trouble:
-        _fail(_TRY_LATER, str(trouble))
+        fail(BAD_DATA, str(trouble))
     except Trouble as trouble:
-        _fail(_CONFIGURATION, str(trouble))
+        fail_at_cli(trouble, otherwise=CONFIGURATION)
     except OSError as error:
-        _fail(_CANNOT_WRITE, f"{error.filename or 'a file'}: {error.strerror or error}")
-
-
-def _fail(code: int, text: str) -> NoReturn:
-    click.echo(f"migrator: {text}", err=True)
-    sys.exit(code)
+        fail(CANNOT_WRITE, f"{error.filename or 'a file'}: {error.strerror or error}")

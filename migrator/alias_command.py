@@ -7,16 +7,13 @@ from pathlib import Path
 
 import click
 
-from migrator.config import DEFAULT_PATH
+from migrator.command_line import config_option
 
 _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command()
-@click.option(
-    "--config", "path", type=click.Path(path_type=Path), default=DEFAULT_PATH, envvar="EXTAUTH_CONFIG",
-    show_default=True, help="The configuration file.",
-)  # fmt: skip
+@config_option
 @click.option("--aliases", type=_existing, multiple=True, help="An aliases file of sendmail or Postfix.")
 @click.option("--virtual", type=_existing, multiple=True, help="A virtual alias table of Postfix.")
 @click.option("--virtusertable", type=_existing, multiple=True, help="A virtusertable of sendmail.")

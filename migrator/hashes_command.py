@@ -11,6 +11,8 @@ from typing import Final, NoReturn
 
 import click
 
+from migrator.command_line import fail
+from migrator.exit_codes import BAD_DATA, DONE, LOGIN_REFUSED, NEEDS_A_PERSON, TRY_LATER
 from migrator.hash_file import read_hash_file
 from migrator.hash_survey import Survey, survey
 from migrator.hash_table import HashTable, addresses_of, read_entry
@@ -19,11 +21,6 @@ from migrator.passwords import Scheme, Use
 from wire.outcome import Temporary, Trouble
 from wire.secret import Secret
 
-_DONE: Final = 0
-_NEEDS_A_PERSON: Final = 1
-_BAD_DATA: Final = 65
-_TRY_LATER: Final = 75
-_REFUSED: Final = 77
 _SHOWN: Final = 50  # lines with a problem; --json has them all
 _WHAT_TO_DO: Final = {
     Use.AS_IT_IS: "CommuniGate takes it: UnixPassword in an import file, \\002 before it in the CLI",
@@ -48,7 +45,7 @@ def hashes(file: Path, domain: str, address: str | None, addresses: bool, as_jso
     try:
         content, _stamp = read_hash_file(file, private=False)
     except Trouble as trouble:
-        _fail(_TRY_LATER if isinstance(trouble, Temporary) else _BAD_DATA, str(trouble))
+        fail(TRY_LATER if isinstance(trouble, Temporary) else BAD_DATA, str(trouble))
     table = HashTable(content, domain=domain.lower())
     if address is not None:
         _verify(file, table, address.lower(), domain.lower(), as_json=as_json)
@@ -61,7 +58,7 @@ def hashes(file: Path, domain: str, address: str | None, addresses: bool, as_jso
         click.echo(json.dumps({"file": str(file), **found.as_json(), "unsupported": _unsupported(found)}))
     else:
         _tell(file, found)
-    sys.exit(_NEEDS_A_PERSON if found.findings or not found.accounts else _DONE)
+    sys.exit(NEEDS_A_PERSON if found.findings or not found.accounts else DONE)
 
 
 def _tell(file: Path, found: Survey) -> None:
@@ -98,7 +95,7 @@ def _unsupported(found: Survey) -> dict[str, str]:
 def _verify(file: Path, table: HashTable, address: str, domain: str, *, as_json: bool) -> NoReturn:
     line = table.find(address, f"{address}@{domain}" if domain and "@" not in address else address)
     if line is None:
-        _fail(_NEEDS_A_PERSON, f"{address} is not in {file}")
+        fail(NEEDS_A_PERSON, f"{address} is not in {file}")
     stored = read_entry(line)
     right: bool | None = None
     reason = ""
@@ -113,7 +110,7 @@ def _verify(file: Path, table: HashTable, address: str, domain: str, *, as_json:
         kind = "" if stored.scheme is Scheme.UNKNOWN else f" ({stored.scheme.value}: {stored.use.value})"
         word = f"cannot be told: {reason}" if right is None else f"this is {'' if right else 'not '}the password"
         click.echo(f"{file}:{line.number}: {address}{kind}: {word}")
-    sys.exit(_NEEDS_A_PERSON if right is None else _DONE if right else _REFUSED)
+    sys.exit(NEEDS_A_PERSON if right is None else DONE if right else LOGIN_REFUSED)
 
 
 def _read_password(address: str) -> Secret:
@@ -121,8 +118,3 @@ def _read_password(address: str) -> Secret:
     if sys.stdin.isatty():
         return Secret(getpass.getpass(f"Password of {address}: ").encode("utf-8", "surrogateescape"))
     return Secret(sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r"))
-
-
-def _fail(code: int, text: str) -> NoReturn:
-    click.echo(f"migrator: {text}", err=True)
-    sys.exit(code)

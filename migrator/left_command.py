@@ -9,34 +9,22 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 
-from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
+from migrator.command_line import config_option, fail, read_configuration
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, UNAVAILABLE
 from migrator.left import WHAT, Left, Tool
 from migrator.settings import Settings
 from wire.outcome import Scope, Temporary, Trouble
 
-_DONE: Final = 0
-_NEEDS_A_PERSON: Final = 1
-_UNAVAILABLE: Final = 69
-_CANNOT_WRITE: Final = 73
-_CONFIGURATION: Final = 78
 _SHOWN: Final = 20  # names below each tool; --json, --csv and --list have all
 _COLUMNS: Final = ("Name", "Standing", "Hash", "Tool", "Mail", "Reason")
 
 
 @click.command("left")
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_PATH,
-    envvar="EXTAUTH_CONFIG",
-    show_default=True,
-    help="The configuration file.",
-)
+@config_option
 @click.option("--domain", default="", help="Only this domain.")
 @click.option("--tool", type=click.Choice([tool.value for tool in Tool]), help="Only those whom this tool fits.")
 @click.option("--no-cli", is_flag=True, help="Do not ask CommuniGate: only the ledger, rosters and files of hashes.")
@@ -50,17 +38,12 @@ def left(  # noqa: PLR0917 - click hands them over by name
 
     The exit code is 0 when nobody is left, else 1.
     """
-    try:
-        settings = load_settings(path)
-    except ConfigurationTrouble as trouble:
-        for line in trouble.lines():
-            click.echo(line, err=True)
-        sys.exit(_CONFIGURATION)
+    settings = read_configuration(path)
     try:
         found = asyncio.run(_survey(settings, domain, ask_communigate=not no_cli))
     except Trouble as trouble:
         setup = not isinstance(trouble, Temporary) or trouble.scope is Scope.SETUP
-        _fail(_CONFIGURATION if setup else _UNAVAILABLE, str(trouble))
+        fail(CONFIGURATION if setup else UNAVAILABLE, str(trouble))
     chosen = [one for one in found if tool in (None, one.tool.value)]
     if csv_path is not None:
         _write(csv_path, chosen)
@@ -72,7 +55,7 @@ def left(  # noqa: PLR0917 - click hands them over by name
         click.echo(json.dumps({"left": len(chosen), "tools": counts, "accounts": [one.as_json() for one in chosen]}))
     else:
         _tell(chosen)
-    sys.exit(_NEEDS_A_PERSON if chosen else _DONE)
+    sys.exit(NEEDS_A_PERSON if chosen else DONE)
 
 
 async def _survey(settings: Settings, domain: str, *, ask_communigate: bool) -> list[Left]:
@@ -132,9 +115,4 @@ def _write(path: Path, found: list[Left]) -> None:
     try:
         write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"))
     except OSError as error:
-        _fail(_CANNOT_WRITE, f"cannot write {path}: {error.strerror}")
-
-
-def _fail(code: int, text: str) -> NoReturn:
-    click.echo(f"migrator: {text}", err=True)
-    sys.exit(code)
+        fail(CANNOT_WRITE, f"cannot write {path}: {error.strerror}")

@@ -12,19 +12,18 @@ from typing import Any, Final, NoReturn, Protocol
 
 import click
 
-from cli_client.errors import CliLoginRefused, UnknownCommand
+from cli_client.errors import UnknownCommand
 from cli_client.mail_commands import MailCli
 from cli_client.pool import CliPool
 from migrator.alias_work import InputTrouble, Known
+from migrator.command_line import fail, fail_at_cli
 from migrator.config import ConfigurationTrouble, load_settings
+from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, TRY_LATER
 from migrator.mail_apply import Maker, Result, State
 from migrator.mail_objects import Choice, Form, Undecided
 from migrator.settings import Settings
-from wire.outcome import SetupTrouble, Temporary, Trouble, Unreachable
+from wire.outcome import Trouble
 
-DONE, NEEDS_A_PERSON, BAD_DATA, UNAVAILABLE, CANNOT_WRITE, TRY_LATER, LOGIN_REFUSED, CONFIGURATION = (
-    0, 1, 65, 69, 73, 75, 77, 78,
-)  # fmt: skip
 PAGE: Final = 10_000  # names of a domain asked for at once
 _QUIET: Final = frozenset({State.MADE, State.THERE, State.NOTHING})
 _OTHER_NAMES: Final = ("ALIASES", "FORWARDERS", "GROUPS", "MAILLISTS")
@@ -70,21 +69,13 @@ class Session:
             settings = load_settings(self._config, check_files=False)
             choices, undecided, results = asyncio.run(self._run(work, settings, offline))
         except ConfigurationTrouble as trouble:
-            _fail(CONFIGURATION, *trouble.lines())
-        except CliLoginRefused as trouble:
-            _fail(LOGIN_REFUSED, f"CommuniGate refuses the login of [communigate]: {trouble}")
+            fail(CONFIGURATION, *trouble.lines())
         except InputTrouble as trouble:
-            _fail(BAD_DATA, str(trouble))
-        except SetupTrouble as trouble:
-            _fail(CONFIGURATION, str(trouble))
-        except Unreachable as trouble:
-            _fail(UNAVAILABLE, f"CommuniGate's CLI cannot be reached: {trouble}")
-        except Temporary as trouble:
-            _fail(TRY_LATER, str(trouble))
+            fail(BAD_DATA, str(trouble))
         except Trouble as trouble:
-            _fail(NEEDS_A_PERSON, str(trouble))
+            fail_at_cli(trouble, otherwise=NEEDS_A_PERSON)
         except OSError as error:
-            _fail(BAD_DATA, f"{error.filename}: {error.strerror}")
+            fail(BAD_DATA, f"{error.filename}: {error.strerror}")
         if self._as_json:
             click.echo(json.dumps(_as_json(choices, undecided, results)))
         else:
@@ -94,7 +85,7 @@ class Session:
             try:
                 _write_left(self._bad, self._left, undecided, results)
             except OSError as error:
-                _fail(CANNOT_WRITE, f"{error.filename}: {error.strerror}")
+                fail(CANNOT_WRITE, f"{error.filename}: {error.strerror}")
         sys.exit(_exit_code(undecided, results))
 
     async def _run(
@@ -239,9 +230,3 @@ def _exit_code(undecided: Sequence[Undecided], results: Sequence[Result]) -> int
     if any(result.state is State.LATER for result in results):
         return TRY_LATER
     return NEEDS_A_PERSON if undecided or any(result.state not in _QUIET for result in results) else DONE
-
-
-def _fail(code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        click.echo(f"migrator: {line}", err=True)
-    sys.exit(code)

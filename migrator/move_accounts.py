@@ -17,15 +17,11 @@ from typing import Final
 from migrator.access import Access
 from migrator.account_list import BadFile, Row, read_accounts
 from migrator.account_results import DONE, ResultsFile, RowResult, count_line
+from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, INTERRUPTED, NEEDS_A_PERSON, TRY_LATER
 from migrator.ledger.store import Store
 from migrator.move_imap import move_imap
 from migrator.move_pop import Target, is_imap, move_pop
 from migrator.move_program import (
-    BAD_DATA,
-    CANNOT_WRITE,
-    INTERRUPTED,
-    NEEDS_A_PERSON,
-    TRY_LATER,
     UsageTrouble,
     exit_code,
     print_json,

@@ -17,8 +17,22 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
+from migrator.exit_codes import (
+    BAD_DATA,
+    CANNOT_WRITE,
+    CONFIGURATION,
+    DONE,
+    INTERRUPTED,
+    LOGIN_REFUSED,
+    NEEDS_A_PERSON,
+    OUR_FAULT,
+    PROTOCOL,
+    TRY_LATER,
+    UNAVAILABLE,
+    USAGE,
+)
 from migrator.ledger.store import Store
 from migrator.options import GUIDE_TIMEOUT, CopyOptions, OptionTrouble, parse_options
 from migrator.preview import Preview
@@ -29,19 +43,6 @@ from migrator.screen import Screen, complain, print_line
 from wire.endpoint import Endpoint, Security, TlsPolicy, parse_endpoint
 from wire.outcome import ProtocolTrouble, Scope, SetupTrouble, Temporary, Trouble
 from wire.secret import Secret
-
-DONE: Final = 0
-NEEDS_A_PERSON: Final = 1
-USAGE: Final = 64  # sysexits.h from here on
-BAD_DATA: Final = 65
-UNAVAILABLE: Final = 69
-OUR_FAULT: Final = 70
-CANNOT_WRITE: Final = 73
-TRY_LATER: Final = 75
-PROTOCOL: Final = 76
-LOGIN_REFUSED: Final = 77
-CONFIGURATION: Final = 78
-INTERRUPTED: Final = 130  # as shells say it for SIGINT
 
 
 class UsageTrouble(Exception):

@@ -168,7 +168,8 @@ def _argon2(stored: PasswordHash, given: bytes) -> bool:
 
 
 @cache
-def _passlib(name: str) -> Any:
+def passlib_handler(name: str) -> Any:
+    """passlib's handler of this name, imported when somebody first needs one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # passlib asks the standard library's crypt module first
         # 40 ms, for whoever meets such a hash
@@ -177,20 +178,20 @@ def _passlib(name: str) -> Any:
 
 def _by_passlib(name: str) -> Callable[[PasswordHash, bytes], bool]:
     def check(stored: PasswordHash, given: bytes) -> bool:
-        return b"\0" not in given and bool(_passlib(name).verify(given, stored.crypt))
+        return b"\0" not in given and bool(passlib_handler(name).verify(given, stored.crypt))
 
     return check
 
 
 def _md4(stored: PasswordHash, given: bytes) -> bool:
-    _passlib("nthash")  # without its warning
+    passlib_handler("nthash")  # without its warning
     lookup = import_module("passlib.crypto.digest").lookup_hash
     return hmac.compare_digest(lookup("md4").const(given).digest(), stored.digest)
 
 
 def _nt(stored: PasswordHash, given: bytes) -> bool:
     """MD4 of UTF-16. The bytes are UTF-8; or Latin-1, for which libcrypt takes all that it is given."""
-    handler = _passlib("nthash")
+    handler = passlib_handler("nthash")
     texts = {_characters(given), given.decode("latin-1")}
     return any(hmac.compare_digest(handler.raw(text), stored.digest) for text in texts)
 
@@ -202,7 +203,7 @@ def _lanman(stored: PasswordHash, given: bytes) -> bool:
         return False  # Windows keeps no such hash of a longer password; cut to 14, another would fit
     for page in ("cp437", "cp850"):
         try:
-            made = _passlib("lmhash").raw(text.upper().encode(page))
+            made = passlib_handler("lmhash").raw(text.upper().encode(page))
         except UnicodeEncodeError:
             continue
         if hmac.compare_digest(made, stored.digest):

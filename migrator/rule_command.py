@@ -6,14 +6,11 @@ from pathlib import Path
 
 import click
 
-from migrator.config import DEFAULT_PATH
+from migrator.command_line import config_option
 
 
 @click.command()
-@click.option(
-    "--config", "path", type=click.Path(path_type=Path), default=DEFAULT_PATH, envvar="EXTAUTH_CONFIG",
-    show_default=True, help="The configuration file.",
-)  # fmt: skip
+@config_option
 @click.option("--homes", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True,
               help="A directory with one for each user, as /home: USER/.forward is USER's.")  # fmt: skip
 @click.option("--users", type=click.Path(path_type=Path, exists=True, dir_okay=False),

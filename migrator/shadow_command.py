@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import secrets
 import string
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 
-from migrator.password_check import Unverifiable, verify
+from migrator.command_line import fail
+from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, DONE, NEEDS_A_PERSON, TRY_LATER, USAGE
+from migrator.password_check import Unverifiable, passlib_handler, verify
 from migrator.password_forms import read_password
 from migrator.shadow_file import common_kind, is_password, read_records, show
 from migrator.shadow_switch import Busy, ShadowSwitch, Standing, Unsafe
 from migrator.whole_file import write_whole
 from wire.secret import Secret
 
-_DONE: Final = 0
-_NEEDS_A_PERSON: Final = 1
-_USAGE: Final = 64
-_BAD_DATA: Final = 65
-_CANNOT_WRITE: Final = 73
-_TRY_LATER: Final = 75
 _KINDS: Final = {"des": "des_crypt", "1": "md5_crypt", "5": "sha256_crypt", "6": "sha512_crypt"}
 _ROUNDS: Final = 5000  # crypt(3)'s own default; more would only make each login of the copy slower
 _LETTERS: Final = string.ascii_letters + string.digits
@@ -68,13 +62,13 @@ def begin(  # noqa: PLR0917 - click hands them over by name
 ) -> None:
     """Save FILE, and put one password in place of all."""
     if known is None and accounts is None and not dry_run:
-        _fail(
-            _USAGE, "--accounts FILE is where the password is written that is made for them: without it nobody knows it"
+        fail(
+            USAGE, "--accounts FILE is where the password is written that is made for them: without it nobody knows it"
         )
     if password_file and not known:
-        _fail(_USAGE, "--password-file belongs to --known")
+        fail(USAGE, "--password-file belongs to --known")
     if known and accounts is not None and not password_file:
-        _fail(_USAGE, "the list of --accounts needs the password of --known: give it with --password-file")
+        fail(USAGE, "the list of --accounts needs the password of --known: give it with --password-file")
 
     def act() -> None:
         one = ShadowSwitch(file)
@@ -120,7 +114,7 @@ def end(file: Path, dry_run: bool, as_json: bool) -> None:
             click.echo(f"{file}: {_count(standing.names)} {verb} the password back that was theirs")
             _tell_rest(standing)
             _tell_database(one)
-        sys.exit(_NEEDS_A_PERSON if standing.strangers else _DONE)
+        sys.exit(NEEDS_A_PERSON if standing.strangers else DONE)
 
     _guarded(act)
 
@@ -141,7 +135,7 @@ def status(file: Path, as_json: bool) -> None:
         else:
             click.echo(f"{file}: {_STATES[standing.state].format(count=_count(standing.names))}")
             _tell_rest(standing)
-        sys.exit(_NEEDS_A_PERSON if under_way else _DONE)
+        sys.exit(NEEDS_A_PERSON if under_way else DONE)
 
     _guarded(act)
 
@@ -172,7 +166,7 @@ def _made(one: ShadowSwitch) -> tuple[bytes, Secret]:
     kind = common_kind(one.content())
     length = 8 if kind == "des" else 24  # traditional crypt(3) looks at eight characters
     password = Secret("".join(secrets.choice(_LETTERS) for _ in range(length)).encode())
-    handler = _handler(_KINDS.get(kind, "sha512_crypt"))  # a system that knows yescrypt or bcrypt knows that, too
+    handler = passlib_handler(_KINDS.get(kind, "sha512_crypt"))  # who knows yescrypt or bcrypt knows that
     if "rounds" in handler.setting_kwds:
         handler = handler.using(rounds=_ROUNDS)
     return handler.hash(password.reveal()).encode("ascii"), password
@@ -184,12 +178,6 @@ def _verify(text: bytes, password: Secret) -> bool | None:
         return verify(read_password(text.decode("latin-1")), password)
     except Unverifiable:
         return None
-
-
-def _handler(name: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # passlib 1.7 imports crypt where it is still there
-        return getattr(importlib.import_module("passlib.hash"), name)  # 40 ms that no other command pays for
 
 
 def _names_of(path: Path) -> list[bytes]:
@@ -255,14 +243,8 @@ def _guarded(act: Callable[[], None]) -> None:
     try:
         act()
     except Unsafe as refusal:
-        _fail(_BAD_DATA, *refusal.lines)
+        fail(BAD_DATA, *refusal.lines)
     except Busy as busy:
-        _fail(_TRY_LATER, str(busy))
+        fail(TRY_LATER, str(busy))
     except OSError as error:
-        _fail(_CANNOT_WRITE, f"{error.filename or 'file'}: {error.strerror}")
-
-
-def _fail(code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        click.echo(f"migrator: {line}", err=True)
-    sys.exit(code)
+        fail(CANNOT_WRITE, f"{error.filename or 'file'}: {error.strerror}")

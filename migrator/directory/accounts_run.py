@@ -23,12 +23,10 @@ from migrator.directory.entry import Entry
 from migrator.directory.import_file import MOST_FILES, ImportFiles, forward_line, provisioning_record
 from migrator.directory.sifting import Group, Sifting
 from migrator.directory.text_lines import clean_text
+from migrator.exit_codes import DONE, NEEDS_A_PERSON, TRY_LATER
 from migrator.whole_file import writing_whole
 from wire.secret import Secret
 
-DONE: Final = 0
-NEEDS_A_PERSON: Final = 1
-TRY_LATER: Final = 75
 _EVERY: Final = 1000  # rows between two updates of the progress line
 _SHOWN: Final = 300  # characters of a name; an address has at most 254
 Maker = Callable[[Iterator[NewAccount]], AsyncIterator[Result]]

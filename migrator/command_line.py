@@ -1,0 +1,58 @@
+"""What the commands of `migrator` share: the option for the configuration, and how a command ends before its time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
+from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, TRY_LATER, UNAVAILABLE
+from migrator.settings import Settings
+from wire.outcome import SetupTrouble, Temporary, Trouble, Unreachable
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_PATH,
+    envvar="EXTAUTH_CONFIG",
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+def read_configuration(path: Path, *, check_files: bool = True) -> Settings:
+    """The settings; a file that cannot be used ends the program, with every problem in a line of its own."""
+    try:
+        return load_settings(path, check_files=check_files)
+    except ConfigurationTrouble as trouble:
+        for line in trouble.lines():
+            click.echo(line, err=True)
+        sys.exit(CONFIGURATION)
+
+
+def fail(code: int, *lines: str) -> NoReturn:
+    """End the program with these lines on stderr."""
+    for line in lines:
+        click.echo(f"migrator: {line}", err=True)
+    sys.exit(code)
+
+
+def fail_at_cli(trouble: Trouble, *, otherwise: int) -> NoReturn:
+    """End the program because of what CommuniGate's CLI, or the way to it, came to; `otherwise` for a refusal."""
+    from cli_client.errors import CliLoginRefused  # noqa: PLC0415 - most commands never ask CommuniGate
+
+    match trouble:
+        case CliLoginRefused():
+            fail(LOGIN_REFUSED, f"CommuniGate refuses the login of [communigate]: {trouble}")
+        case SetupTrouble():
+            fail(CONFIGURATION, str(trouble))
+        case Unreachable():
+            fail(UNAVAILABLE, f"CommuniGate's CLI cannot be reached: {trouble}")
+        case Temporary():
+            fail(TRY_LATER, str(trouble))
+        case _:
+            fail(otherwise, str(trouble))
