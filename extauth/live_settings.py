@@ -6,16 +6,14 @@ Looks at the files when it is asked to, at most once a second, and never raises.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from migrator.config import ConfigurationTrouble, Settings, load_settings
+from migrator.file_stamp import Stamp, stamp_of
 
 _PAUSE: Final = 1.0  # seconds between two looks: an edit counts at once for a person, and costs nothing per request
-
-_Stamp = tuple[int, int, int] | None
 
 
 class LiveSettings:
@@ -25,7 +23,7 @@ class LiveSettings:
         self.path = path
         self.current: Settings | None = None
         self.problems: list[str] = []
-        self._stamps: dict[Path, _Stamp] = {}
+        self._stamps: dict[Path, Stamp | None] = {}
         self._next_look = 0.0
 
     def refresh(self, now: float, *, at_once: bool = False) -> bool:
@@ -33,7 +31,7 @@ class LiveSettings:
         if now < self._next_look and not at_once:
             return False
         self._next_look = now + _PAUSE
-        if self._stamps and all(_stamp(path) == stamp for path, stamp in self._stamps.items()):
+        if self._stamps and all(stamp_of(path) == stamp for path, stamp in self._stamps.items()):
             return False
         self.load()
         return True
@@ -52,16 +50,8 @@ class LiveSettings:
             self.current = None
             self.problems, files = [f"{self.path}: cannot be read: {type(bug).__name__}"], (self.path,)
         # a file that changed while it was read keeps its older stamp and is read again at the next look
-        self._stamps = {path: before[path] if path in before else _stamp(path) for path in (self.path, *files)}
+        self._stamps = {path: before[path] if path in before else stamp_of(path) for path in (self.path, *files)}
 
 
-def _stamps(paths: Iterable[Path]) -> dict[Path, _Stamp]:
-    return {path: _stamp(path) for path in paths}
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _stamps(paths: Iterable[Path]) -> dict[Path, Stamp | None]:
+    return {path: stamp_of(path) for path in paths}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cli_client.commands import Cli
-from cli_client.pool import CliPool
 from extauth.accept_all import AcceptAll
 from extauth.arrival import Arrival
 from extauth.brake import Asker, Brake
@@ -32,6 +31,7 @@ from extauth.protocol import New, Ok, Refuse, Reply, Retry, Routed, Verify
 from extauth.trust import Trust
 from extauth.verify import Verifier
 from migrator.adopt import AccountLocks
+from migrator.cli_pool import open_pool
 from migrator.ledger.graces import Graces
 from migrator.ledger.habits import Habits
 from migrator.ledger.logins import Logins
@@ -62,14 +62,7 @@ class Service:
         self._settings = settings
         self._notices = notices
         self._log: Any = notices.log
-        self._pool = CliPool(
-            communigate.cli,
-            communigate.login,
-            communigate.password,
-            tls=communigate.tls,
-            size=communigate.connections,
-            slots=settings.state.directory / "cli-sessions",
-        )
+        self._pool = open_pool(settings, communigate.connections)
         self._store = Store(settings.state.path)
         cli = Cli(self._pool)
         logins = Logins(self._store, keep_done=settings.state.keeps_passwords)

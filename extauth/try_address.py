@@ -10,7 +10,6 @@ from typing import Final
 
 from cli_client.commands import Cli
 from cli_client.errors import NoSuchAccount, UnknownCommand
-from cli_client.pool import CliPool
 from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
 from extauth.names import Carrier, Illegal, qualify, read_name
@@ -18,6 +17,7 @@ from extauth.probe import Prober
 from extauth.strangers import make_password, make_stranger, make_strangers
 from extauth.verify import Verifier
 from migrator.alias_names import Lead, Leads
+from migrator.cli_pool import open_pool
 from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, UNAVAILABLE
 from migrator.settings import DomainSettings, Settings
 from wire.outcome import Answer, Scope, Trouble, Verdict
@@ -54,9 +54,7 @@ class _Trial:
         gates = Gates(settings.domains)
         self._prober = Prober(own, under_way, gates)
         self._verifier = Verifier(own, under_way, gates)
-        self._pool = CliPool(
-            communigate.cli, communigate.login, communigate.password, tls=communigate.tls, size=1, idle_seconds=60.0
-        )
+        self._pool = open_pool(settings, 1, counted=False)
         self._cli = Cli(self._pool)
 
     async def run(self, name: str, password: Secret) -> int:

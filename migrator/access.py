@@ -98,22 +98,21 @@ async def open_pop(access: Access, *, timeout: float, rate: int = 0) -> Pop3Clie
     return client
 
 
-async def connect_imap(access: Access, *, timeout: float) -> ImapClient:
-    """Connect and hear the greeting. SetupTrouble for TLS, Temporary where nobody answers."""
-    deadline = asyncio.get_running_loop().time() + timeout
-    return await connect_patiently(lambda: ImapClient.connect(access.endpoint, access.tls, deadline=deadline))
-
-
-async def log_in_imap(
-    client: ImapClient, access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
-) -> None:
-    """Log in, one attempt. With `rate`, nothing comes faster; with `compress`, packed where offered.
+async def open_imap(
+    access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
+) -> ImapClient:
+    """Connect and log in, one attempt. With `rate`, nothing comes faster; with `compress`, packed where offered.
 
     SourceRefused or TargetRefused when the server said no to these credentials; SetupTrouble for what no retry
-    mends; Temporary for everything unclear. The connection is closed then.
+    mends; Temporary for everything unclear, and where nobody answers.
     """
+    if access.files is not None:
+        return access.files.open()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    client = await connect_patiently(lambda: ImapClient.connect(access.endpoint, access.tls, deadline=deadline))
     try:
-        client.deadline = asyncio.get_running_loop().time() + timeout
+        client.deadline = loop.time() + timeout
         if not (access.preauth and await client.adopt()):
             answer = await client.login(access.login, access.password, authzid=access.authzid)
             _require_yes(answer, access, source=source)
@@ -126,16 +125,6 @@ async def log_in_imap(
     except BaseException:
         client.close()
         raise
-
-
-async def open_imap(
-    access: Access, *, source: bool, timeout: float, rate: int = 0, compress: bool = False
-) -> ImapClient:
-    """Connect and log in. Raises what the two steps do."""
-    if access.files is not None:
-        return access.files.open()
-    client = await connect_imap(access, timeout=timeout)
-    await log_in_imap(client, access, source=source, timeout=timeout, rate=rate, compress=compress)
     return client
 
 

@@ -56,9 +56,15 @@ async def plan_account(session: Session) -> Plan:
     target_naming = session.target_naming
     special = places(existing, prefix or target_naming.prefix) if options.special_use else None
     names = session.existing
-    return plan_mailboxes(
+    plan = plan_mailboxes(
         listed, session.source_naming, session.target_naming, wanted, existing=names, known=known, special=special
     )
+    if session.source_access.files is None:
+        return plan
+    from migrator.file_source import FileClient  # noqa: PLC0415 - few copies are made from files
+
+    assert isinstance(source, FileClient)
+    return replace(plan, skipped=(*plan.skipped, *source.skipped))
 
 
 async def subscriptions_of(client: ImapClient, prefix: bytes, known: list[bytes] | None) -> list[bytes]:

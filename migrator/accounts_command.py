@@ -193,7 +193,7 @@ async def _make(
     external: bool, jobs: int | None,
 ) -> int:  # fmt: skip
     from cli_client.commands import Cli
-    from cli_client.pool import CliPool
+    from migrator.cli_pool import open_pool
     from migrator.directory.account import settings_of
     from migrator.directory.creation import Creation, Making
     from migrator.directory.creation_journal import CreationJournal
@@ -209,13 +209,7 @@ async def _make(
     def open_journal() -> CreationJournal:
         return CreationJournal(path, str(communigate.cli), writes=not job.wanted.dry_run)
 
-    pool = CliPool(
-        communigate.cli,
-        communigate.login,
-        communigate.password,
-        tls=communigate.tls,
-        size=min(jobs or communigate.connections, communigate.connections),
-    )
+    pool = open_pool(settings, min(jobs or communigate.connections, communigate.connections), counted=False)
     try:
         with open_journal() as journal:
             making = Making(settings_for, mailboxes, external, jobs or communigate.connections)

@@ -56,13 +56,9 @@ class MailFiles:
         """In place of a connection. SetupTrouble where it cannot be read."""
         return FileClient(self.place, UidRecord(self.directory, str(self.place), writing=self.writing))
 
-    def skipped(self) -> list[tuple[str, str]]:
-        """Files that are no mailboxes, and why."""
-        return list_mailboxes(self.place).skipped
-
 
 class FileClient(ImapClient):
-    """One account's files in place of a server. Opened by `open_files`; nothing is asked of any network."""
+    """One account's files in place of a server. Opened by `MailFiles`; nothing is asked of any network."""
 
     def __init__(self, place: FilePlace, record: UidRecord) -> None:
         self.place = place
@@ -96,6 +92,11 @@ class FileClient(ImapClient):
     @progress_timeout.setter
     def progress_timeout(self, seconds: float | None) -> None:
         pass
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Files that are no mailboxes, and why."""
+        return self._found.skipped
 
     async def noop(self) -> None:
         """Nothing."""

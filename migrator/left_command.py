@@ -60,20 +60,12 @@ def left(  # noqa: PLR0917 - click hands them over by name
 
 async def _survey(settings: Settings, domain: str, *, ask_communigate: bool) -> list[Left]:
     from cli_client.commands import Cli
-    from cli_client.pool import CliPool
+    from migrator.cli_pool import open_pool
     from migrator.ledger.store import Store
     from migrator.left_survey import LeftSurvey
 
-    communigate = settings.communigate
     store = Store(settings.state.path)
-    pool = CliPool(
-        communigate.cli,
-        communigate.login,
-        communigate.password,
-        tls=communigate.tls,
-        size=communigate.connections,
-        slots=settings.state.directory / "cli-sessions",
-    )
+    pool = open_pool(settings, settings.communigate.connections)
     try:
         return await LeftSurvey(settings, store, Cli(pool) if ask_communigate else None, only=domain).run(_progress)
     finally:

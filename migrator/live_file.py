@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from migrator.file_stamp import Stamp, stamp_of
+
 T = TypeVar("T")
 
 _PAUSE: Final = 1.0  # seconds between two looks at the file: an edit counts at once for a person
 _LARGEST: Final = 256 << 20  # bytes: two million addresses are 60 MB
-
-_Stamp = tuple[int, int, int]
 
 
 class LiveFile(Generic[T]):
@@ -35,7 +34,7 @@ class LiveFile(Generic[T]):
         self.clock = clock
         self._parse = parse
         self._broken = broken
-        self._stamp: _Stamp | None = None
+        self._stamp: Stamp | None = None
         self._next_look = float("-inf")
         self._reading = asyncio.Lock()
 
@@ -60,15 +59,8 @@ class LiveFile(Generic[T]):
         return self._parse(content)
 
     async def _refresh(self) -> None:
-        stamp = self._look()
+        stamp = stamp_of(self.path)
         if self.value is None or stamp is None or stamp != self._stamp:
             # a file that was changed while it was read keeps its older stamp and is read again at the next look
             self.value, self._stamp = await asyncio.to_thread(self.read), stamp
         self._next_look = self.clock() + _PAUSE
-
-    def _look(self) -> _Stamp | None:
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino

@@ -97,10 +97,8 @@ class Maker:
             return await self._aliases(job) if first.form is Form.ALIAS else [await makers[first.form](first)]
         except CliLoginRefused:
             raise
-        except Temporary as trouble:
-            return [Result(choice, State.LATER, str(trouble)) for choice in job]
         except Trouble as trouble:
-            return [Result(choice, State.FAILED, str(trouble)) for choice in job]
+            return _not_made(job, trouble)
         except ValueError as error:
             return [Result(choice, State.FAILED, str(error)) for choice in job]
 
@@ -273,10 +271,8 @@ class Maker:
             now = {_squeezed(line) for line in await self._cli.get_router_table()}
         except CliLoginRefused:
             raise
-        except Temporary as trouble:
-            return [Result(choice, State.LATER, str(trouble)) for choice in choices]
         except Trouble as trouble:
-            return [Result(choice, State.FAILED, str(trouble)) for choice in choices]
+            return _not_made(choices, trouble)
         made = {choice.values[0] for choice in new}
         results = []
         for choice in choices:
@@ -325,3 +321,8 @@ def _left(line: str) -> str:
 
 def _squeezed(line: str) -> str:
     return "".join(line.partition(";")[0].split()).lower()
+
+
+def _not_made(choices: Sequence[Choice], trouble: Trouble) -> list[Result]:
+    state = State.LATER if isinstance(trouble, Temporary) else State.FAILED
+    return [Result(choice, state, str(trouble)) for choice in choices]

@@ -14,8 +14,8 @@ import click
 
 from cli_client.errors import UnknownCommand
 from cli_client.mail_commands import MailCli
-from cli_client.pool import CliPool
 from migrator.alias_work import InputTrouble, Known
+from migrator.cli_pool import open_pool
 from migrator.command_line import fail, fail_at_cli
 from migrator.config import ConfigurationTrouble, load_settings
 from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, TRY_LATER
@@ -96,13 +96,7 @@ class Session:
         if offline:
             work.read(known)
             return *work.plan(known), []
-        pool = CliPool(
-            communigate.cli,
-            communigate.login,
-            communigate.password,
-            tls=communigate.tls,
-            size=communigate.connections,
-        )
+        pool = open_pool(settings, communigate.connections, counted=False)
         cli = MailCli(pool)
         try:
             known.domains = frozenset(name.lower() for name in await cli.list_domains())

@@ -154,8 +154,7 @@ class _Run:
     async def _begin(self, session: Session) -> list[Pair]:
         """What is to be copied, and that it is safe to. Nothing is written here."""
         plan = await plan_account(session)
-        files = session.source_access.files
-        self.report.skipped = [*plan.skipped, *(files.skipped() if files is not None else ())]
+        self.report.skipped = list(plan.skipped)
         if session.source.preauth:
             self.report.notes.append("the source greeted PREAUTH: whose mail it showed, it did not say")
         await look(session, plan.pairs)

@@ -120,7 +120,7 @@ async def preview_account(
     session = await Session.open(source, target, options, ReadOnlyMarks(marks), around or Surroundings())
     try:
         plan = await plan_account(session)
-        preview.skipped = [*plan.skipped, *(source.files.skipped() if source.files is not None else ())]
+        preview.skipped = list(plan.skipped)
         for pair in plan.pairs:
             box = MailboxPreview(pair.source_name, pair.target_name, notes=list(pair.notes))
             preview.mailboxes.append(box)

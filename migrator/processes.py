@@ -23,7 +23,7 @@ def process_token(pid: int) -> str | None:
     except OSError:
         if _PROC.joinpath("self").exists():
             return None
-        return str(pid) if _answers(pid) else None
+        return str(pid) if process_exists(pid) else None
     return None if fields[_STATE] in "ZX" else f"{pid}.{fields[_START]}"
 
 
@@ -41,7 +41,8 @@ def this_worker(name: str) -> Worker:
     return Worker(name or socket.gethostname(), host, process_token(os.getpid()) or str(os.getpid()))
 
 
-def _answers(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
+    """Whether there is a process of this number now, whosever it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -20,6 +20,7 @@ from typing import Final
 import nacl.exceptions
 import nacl.public
 
+from migrator.file_stamp import Stamp, stamp_of
 from wire.outcome import SetupTrouble
 from wire.secret import Secret
 
@@ -52,7 +53,7 @@ class Opener:
 
     def __init__(self, key_file: Path) -> None:
         self._file = key_file
-        self._stamps: tuple[int, ...] = ()
+        self._stamps: tuple[Stamp | None, ...] = ()
         self._boxes: list[nacl.public.SealedBox[nacl.public.PrivateKey]] = []
         self._read()
 
@@ -127,13 +128,8 @@ def forget_old_key(key_file: Path) -> None:
         raise SetupTrouble(f"cannot remove {old}: {error.strerror}") from None
 
 
-def _stamps(key_file: Path) -> tuple[int, ...]:
-    found = []
-    for path in (key_file, old_key_file(key_file)):
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            found += [status.st_mtime_ns, status.st_ino]
-    return tuple(found)
+def _stamps(key_file: Path) -> tuple[Stamp | None, ...]:
+    return stamp_of(key_file), stamp_of(old_key_file(key_file))
 
 
 def generate_keys(public_file: Path, key_file: Path, *, force: bool = False) -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from migrator.processes import process_exists
 from migrator.shadow_file import Restored, find_problems, read_records, restore, show, switch
 from migrator.whole_file import sync_directory, write_whole
 
@@ -349,7 +350,7 @@ class ShadowSwitch:
         names = "|".join([rf"\.{re.escape(name)}" for name in ours] + [re.escape(self._lock_file.name)])
         for path in self.file.parent.iterdir():
             found = re.fullmatch(rf"(?:{names})\.([1-9][0-9]*)", path.name)
-            if found and not _lives(int(found[1])):
+            if found and not process_exists(int(found[1])):
                 path.unlink(missing_ok=True)
 
     def _holder(self) -> int | None:
@@ -360,21 +361,11 @@ class ShadowSwitch:
             return 0
         except ValueError:
             return None
-        if process <= 0 or _lives(process):
+        if process <= 0 or process_exists(process):
             return None
         with suppress(FileNotFoundError):
             self._lock_file.unlink()
         return process
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def digest(content: bytes) -> str:

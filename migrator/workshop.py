@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from cli_client.slots import Slot
 from migrator import mover, pop_mover
 from migrator.access import Access
 from migrator.adopt import AccountLocks
+from migrator.cli_pool import open_pool
 from migrator.config import ConfigurationTrouble, load_settings
 from migrator.copy_job import BeforeCopy, JobRunner
 from migrator.digest_key import DigestKey
+from migrator.file_stamp import Stamp, stamp_of
 from migrator.grace import GraceAdopter
 from migrator.ledger.graces import Graces
 from migrator.ledger.logins import Logins
@@ -35,7 +36,6 @@ from wire.outcome import SetupTrouble
 
 ADOPTION_LOCK = "adoption.lock"  # in the state directory, shared with the helper
 QUARANTINE = "quarantine"  # the same: messages that CommuniGate takes in no form
-CLI_SESSIONS = "cli-sessions"  # the same: the CLI sessions of all processes together
 
 
 class MailCopy:
@@ -127,15 +127,7 @@ class Workshop:
         if self._pools and self._runner.settings.communigate == communigate:
             pool = self._pools[-1]
         else:
-            pool = CliPool(
-                communigate.cli,
-                communigate.login,
-                communigate.password,
-                tls=communigate.tls,
-                size=1,
-                slots=settings.state.directory / CLI_SESSIONS,
-                slot_count=communigate.connections,
-            )
+            pool = open_pool(settings, 1)
             self._pools.append(pool)  # an earlier one stays for the copies that hold it; its sessions close when idle
         adopter = GraceAdopter(
             Cli(pool),
@@ -149,13 +141,6 @@ class Workshop:
         return JobRunner(settings, logins, opener, adopter, MailCopy(self._store, settings))
 
 
-def _fingerprint(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
+def _fingerprint(files: tuple[Path, ...]) -> tuple[Stamp | None, ...]:
     """What changes when one of the files does."""
-    found = []
-    for path in files:
-        state = (0, 0)
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            state = (status.st_mtime_ns, status.st_ino)
-        found.append(state)
-    return tuple(found)
+    return tuple(stamp_of(path) for path in files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from migrator.ledger.store import Store
@@ -28,7 +29,7 @@ async def reseal_all(store: Store, reseal: Reseal) -> Resealed:
     """Each row once, in their order. A box that another process replaces meanwhile stays as that made it."""
     total = Resealed()
     after = ("", "")
-    while rows := await store.read(lambda connection, after=after: _rows(connection, after)):  # type: ignore[misc]
+    while rows := await store.read(partial(_rows, after=after)):
         changes = []
         for account, server, sealed in rows:
             box = reseal(account, sealed)
@@ -38,7 +39,7 @@ async def reseal_all(store: Store, reseal: Reseal) -> Resealed:
                 total.left += 1
             else:
                 changes.append((box, account, server, sealed))
-        total.changed += await store.write(lambda connection, changes=changes: _change(connection, changes))  # type: ignore[misc]
+        total.changed += await store.write(partial(_change, changes=changes))
         after = rows[-1][:2]
     return total
 
