@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cli_client.commands import Cli
+from cli_client.commands import Cli, Made
 from cli_client.errors import NoSuchAccount, NoSuchDomain
 from cli_client.format import Value
-from cli_client.pool import CliPool
-from extauth.cutover_checks import Finding, answers, is_communigate, logs_in, mail_arrives, make_password
+from extauth.cutover_checks import Finding, answers, is_communigate, logs_in, mail_arrives
+from extauth.strangers import make_password
+from migrator.cli_pool import open_pool
 from migrator.delta_command import lines_of, opens_mailboxes
 from migrator.ledger.deltas import queue_deltas
 from migrator.ledger.store import Store
@@ -97,22 +98,15 @@ class Cutover:
         self.memory = Memory.read(settings.state.directory / "cutover.json")
         self._ports = ports
         self._now = now
-        new = settings.communigate
-        self._pool = CliPool(new.cli, new.login, new.password, tls=new.tls, size=1, idle_seconds=60.0)
+        self._pool = open_pool(settings, 1, counted=False)
         self._cli = Cli(self._pool)
-        self._stack = AsyncExitStack()
         self.steps = self._steps()
 
     async def __aenter__(self) -> Cutover:
-        self._stack.push_async_callback(self._pool.close)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    def step(self, name: str) -> Step | None:
-        """By its name."""
-        return next((step for step in self.steps if step.name == name), None)
+        await self._pool.close()
 
     @property
     def next(self) -> str:
@@ -224,20 +218,20 @@ class Cutover:
         return [Finding(True, "noted as done, on your word")]
 
     async def _look_aside(self) -> list[Finding]:
-        tls = self.settings.communigate.tls
-        return [await is_communigate(endpoint, tls, wanted=True) for endpoint in self._ports.at(self._ports.aside)]
+        return await self._greeted(self._ports.aside)
 
     async def _look_back(self) -> list[Finding]:
+        return await self._greeted(self._ports.standard)
+
+    async def _greeted(self, ports: tuple[int, ...]) -> list[Finding]:
         tls = self.settings.communigate.tls
-        return [await is_communigate(endpoint, tls, wanted=True) for endpoint in self._ports.at(self._ports.standard)]
+        return [await is_communigate(endpoint, tls) for endpoint in self._ports.at(ports)]
 
     async def _look_domains(self) -> list[Finding]:
         there = {name.lower() for name in await self._cli.list_domains()}
         found = []
         for domain in self._domain_names():
-            good = domain in there
-            if not good:
-                good = bool(await self._resolves(domain))
+            good = domain in there or await self._resolves(domain)
             found.append(Finding(good, f"{domain}: " + ("there" if good else "CommuniGate does not know it")))
         return found or [Finding(None, "no domain is named in the configuration, only domains.default")]
 
@@ -298,8 +292,8 @@ class Cutover:
         if address not in self.memory.accounts:
             self.memory.accounts.append(address)  # first: what is made by a program that dies then is still ours
             self.memory.write()
-        await self._cli.ensure_account(address, settings)
-        await self._cli.update_account_settings(address, settings)
+        if await self._cli.ensure_account(address, settings) is Made.EXISTED:
+            await self._cli.update_account_settings(address, settings)
 
     async def _remove_accounts(self) -> list[Finding]:
         found = []
@@ -319,11 +313,8 @@ class Cutover:
         return True
 
     async def _look_left(self) -> list[Finding]:
-        store = Store(self.settings.state.path)
-        try:
+        async with self._ledger() as store:
             status = await read_status(store, self.settings.domains)
-        finally:
-            await store.close()
         return [
             Finding(not domain.left, f"{domain.domain}: {'; '.join(domain.left) or 'nobody and nothing is left'}")
             for domain in status.domains
@@ -338,11 +329,8 @@ class Cutover:
         return [await answers(endpoint, domain.tls) for endpoint, domain in asked.values()]
 
     async def _look_copies(self) -> list[Finding]:
-        store = Store(self.settings.state.path)
-        try:
+        async with self._ledger() as store:
             status = await read_status(store, self.settings.domains)
-        finally:
-            await store.close()
         jobs = status.jobs
         under_way = jobs["pending"] + jobs["running"] + jobs["postponed"]
         stuck = jobs["held"] + jobs["waiting"]
@@ -352,13 +340,18 @@ class Cutover:
         ]
 
     async def _queue(self) -> list[Finding]:
-        store = Store(self.settings.state.path)
-        try:
+        async with self._ledger() as store:
             deltas = await queue_deltas(store, None, opens=opens_mailboxes(self.settings))
-        finally:
-            await store.close()
         found = [Finding(True, f"{len(deltas.queued)} final passes queued, {len(deltas.under_way)} under way already")]
         return found + [Finding(False, line) for line in lines_of(deltas)]
+
+    @asynccontextmanager
+    async def _ledger(self) -> AsyncIterator[Store]:
+        store = Store(self.settings.state.path)
+        try:
+            yield store
+        finally:
+            await store.close()
 
     def _domain_names(self) -> list[str]:
         return sorted(name for name in self.settings.domains if name != "default")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -38,17 +38,14 @@ async def greeting(endpoint: Endpoint, tls: TlsPolicy) -> str:
         return clean_reason(await stream.read_line())
 
 
-async def is_communigate(endpoint: Endpoint, tls: TlsPolicy, *, wanted: bool) -> Finding:
-    """Whether CommuniGate Pro greets there, as `wanted`."""
+async def is_communigate(endpoint: Endpoint, tls: TlsPolicy) -> Finding:
+    """Whether CommuniGate Pro greets there."""
     try:
         said = await greeting(endpoint, tls)
     except Trouble as trouble:
-        return Finding(
-            not wanted, f"{endpoint}: nobody answers ({trouble})" if wanted else f"{endpoint}: nobody answers"
-        )
+        return Finding(False, f"{endpoint}: nobody answers ({trouble})")
     ours = "communigate" in said.lower()
-    whose = "CommuniGate Pro answers" if ours else f"another server answers: {said}"
-    return Finding(ours == wanted, f"{endpoint}: {whose}")
+    return Finding(ours, f"{endpoint}: " + ("CommuniGate Pro answers" if ours else f"another server answers: {said}"))
 
 
 async def answers(endpoint: Endpoint, tls: TlsPolicy) -> Finding:
@@ -129,11 +126,6 @@ async def _seen(inbox: ImapClient, criteria: bytes, patience: float) -> bool:
 
 async def _one(content: bytes) -> AsyncIterator[bytes]:
     yield content
-
-
-def make_password(choose: Callable[[], str] = lambda: secrets.token_urlsafe(18)) -> Secret:
-    """For a test account; nobody is told."""
-    return Secret(choose().encode())
 
 
 def _deadline() -> float:

@@ -14,11 +14,12 @@ import pytest
 
 from extauth.__main__ import main
 from extauth.cutover import TEST_NAME
-from extauth.cutover_checks import Finding, mail_arrives, make_password
+from extauth.cutover_checks import Finding, mail_arrives
 from extauth.sandbox.communigate import CommuniGate
 from extauth.sandbox.imap_session import LoginRefused
 from extauth.sandbox.old_server import OldServer
 from extauth.sandbox.pop_server import PopRefused, PopServer, PopUser
+from extauth.strangers import make_password
 from tests.end_to_end.helper_child import DOMAIN, NOWHERE, communigate, write_config
 from tests.servers.memory_smtp import MemorySmtp
 from wire.endpoint import Endpoint, TlsPolicy
