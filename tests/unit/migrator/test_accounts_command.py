@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from extauth.sandbox.communigate import CommuniGate
 from migrator.__main__ import main
 from migrator.directory.creation_journal import CreationJournal
+from tests.servers.communigate_thread import served_cli
 
 HASH = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="  # of "password"
 ROWS = f"""\
@@ -24,28 +23,10 @@ bob\t{HASH}\t\t\tann.b
 """
 
 
-class Served:
-    """A simulated CommuniGate with a loop of its own: the command under test runs one too."""
-
-    def __init__(self) -> None:
-        self.server = CommuniGate("example.com")
-        self._loop = asyncio.new_event_loop()
-        self._loop.run_until_complete(self.server.cli.start())
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.server.cli.close(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 @pytest.fixture
 def communigate() -> Iterator[CommuniGate]:
-    served = Served()
-    yield served.server
-    served.close()
+    with served_cli("example.com") as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,33 +11,16 @@ import pytest
 
 from extauth.sandbox.communigate import CommuniGate
 from migrator.__main__ import main
-
-
-class Thread:
-    """A simulated CommuniGate with a loop of its own: the command under test runs one too."""
-
-    def __init__(self) -> None:
-        self.server = CommuniGate("main.test")
-        self.server.add_domain("second.test")
-        for name in ("joe@main.test", "ann@main.test", "bob@second.test"):
-            self.server.directory.create_account(name)
-        self._loop = asyncio.new_event_loop()
-        self._loop.run_until_complete(self.server.cli.start())
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.server.cli.close(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+from tests.servers.communigate_thread import served_cli
 
 
 @pytest.fixture
 def communigate() -> Iterator[CommuniGate]:
-    thread = Thread()
-    yield thread.server
-    thread.close()
+    with served_cli("main.test") as server:
+        server.add_domain("second.test")
+        for name in ("joe@main.test", "ann@main.test", "bob@second.test"):
+            server.directory.create_account(name)
+        yield server
 
 
 def write_config(directory: Path, cli: int, password: str = "sandbox admin") -> Path:
