@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 
@@ -34,6 +35,7 @@ async def plan_account(session: Session) -> Plan:
     options, source, target = session.options, session.source, session.target
     session.touch()
     subscribed = options.subscriptions or options.subscribed_only
+    began = asyncio.get_running_loop().time()
     (
         (listed, source_naming, session.source_subscribed),
         (existing, target_naming, session.target_subscribed),
@@ -41,6 +43,7 @@ async def plan_account(session: Session) -> Plan:
         _survey(source, session.source_access.prefix, options.list_pattern, subscribed=subscribed),
         _survey(target, session.target_access.prefix, subscribed=options.subscriptions),
     )
+    session.took(1, began)
     session.around.checkpoint("both: listed")
     session.existing = frozenset(entry.name for entry in existing)
     session.source_naming, session.target_naming = source_naming, target_naming

@@ -27,4 +27,3 @@ def carry_over(earlier: Report, now: Report) -> None:
             box.note(text)
     now.mailboxes += before.values()
     now.subscribed += earlier.subscribed
-    now.inbox = now.inbox or earlier.inbox

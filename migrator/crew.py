@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
+from migrator.options import AS_NEEDED
 from migrator.session import Session
 from wire.outcome import Permanent, Temporary, Throttled, Trouble
 
@@ -42,8 +43,10 @@ class Crew(Generic[T]):
             return
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._lead())
-                await self._hire(tasks)
+                hiring = tasks.create_task(self._hire(tasks))
+                await self._work_off(self._first)
+                hiring.cancel()  # a server that lets further connections wait holds up nobody
+                await self._wait_for_helpers()
         except BaseExceptionGroup as bugs:  # Trouble is kept apart: this is what nobody expected
             raise bugs.exceptions[0] from None
         if self._troubles:
@@ -57,18 +60,20 @@ class Crew(Generic[T]):
             try:
                 session = await self._first.another()
             except Trouble as trouble:
-                lessons = self._first.lessons
-                lessons.sessions = number - 1
-                lessons.notes.append(f"{number - 1} of {self._most} connections were to be had: {trouble}")
-                self._first.around.say(lessons.notes[-1])
+                self._first.lessons.sessions = number - 1
+                if self._first.options.connections != AS_NEEDED:
+                    self._tell(f"{number - 1} of {self._most} connections were to be had: {trouble}")
                 return
             task = tasks.create_task(self._help(session))
             self._helpers.add(task)
             task.add_done_callback(self._helpers.discard)
 
-    async def _lead(self) -> None:
-        """What the first session does: its share, and then it keeps itself alive, for there is more to do with it."""
-        await self._work_off(self._first)
+    def _tell(self, note: str) -> None:
+        self._first.lessons.notes.append(note)
+        self._first.around.say(note)
+
+    async def _wait_for_helpers(self) -> None:
+        """The first session has done its share, and keeps itself alive, for there is more to do with it."""
         while self._helpers:
             await asyncio.wait(self._helpers, timeout=_KEEP_ALIVE)
             if self._helpers:

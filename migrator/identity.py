@@ -47,7 +47,7 @@ async def refuse_same_mailbox(
     Equal UIDVALIDITY and UIDs are not enough: small servers give every mailbox UIDVALIDITY 1. So the
     messages at both ends are compared as well.
     """
-    if not uids or opened.uidvalidity != other.uidvalidity:
+    if not uids or not other.exists or opened.uidvalidity != other.uidvalidity:
         return
     if await target.uid_search(b"ALL") != uids:
         return

@@ -28,7 +28,7 @@ from migrator.move_program import (
     with_marks,
 )
 from migrator.mover import copy_account
-from migrator.options import CopyOptions
+from migrator.options import AS_NEEDED, CopyOptions
 from migrator.preview import Preview, preview_account
 from migrator.report import Report
 from migrator.screen import Screen
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _move(arguments: Sequence[str]) -> int:
-    options, rest = read_flags(arguments, pop=False)
+    options, rest = read_flags(arguments, pop=False, connections=AS_NEEDED)
     if options.source_user and options.proxy_user:
         raise UsageTrouble("--sourceUser and --proxyAuth both say whose mailboxes are read: give one")
     if options.preauth and (options.source_user or options.proxy_user):

@@ -115,9 +115,9 @@ def exit_code(end: Report | Preview | Trouble) -> int:
     return NEEDS_A_PERSON
 
 
-def read_flags(arguments: Sequence[str], *, pop: bool) -> tuple[CopyOptions, list[str]]:
+def read_flags(arguments: Sequence[str], *, pop: bool, connections: int = 1) -> tuple[CopyOptions, list[str]]:
     """The flags of a program, with the guide's time-out, and the arguments behind them."""
-    return parse_options(arguments, timeout=GUIDE_TIMEOUT, pop=pop)
+    return parse_options(arguments, timeout=GUIDE_TIMEOUT, connections=connections, pop=pop)
 
 
 def read_server(text: str, protocol: str) -> Endpoint:

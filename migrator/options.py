@@ -21,6 +21,7 @@ from wire.endpoint import parse_endpoint
 
 GUIDE_TIMEOUT: Final = 20.0  # seconds without an answer; the guide's own number
 PATIENT_TIMEOUT: Final = 3600.0  # --notimeout, the guide's number too
+AS_NEEDED: Final = 0  # connections: one, and more over a long way
 MOST_CONNECTIONS: Final = 32  # of one account: each has its buffers, and few servers allow one user more
 WORKER_TIMEOUT: Final = 300.0  # a worker has time: a cold mailbox of a million messages takes minutes to open
 
@@ -65,7 +66,7 @@ class CopyOptions:
     rate: int = 0  # --limit-rate: bytes per second from the old server, over all copies; 0 is as fast as it goes
     compress: bool = False  # COMPRESS=DEFLATE with each server that offers it
     window: Window | None = None  # --window: no batch begins outside
-    connections: int = 1  # sessions that share out the mailboxes of one account
+    connections: int = 1  # sessions that share out the mailboxes of one account; AS_NEEDED
     source_user: str = ""  # the login given is an administrator's, the mailboxes are those of this user (SASL authzid)
     target_user: str = ""
     preauth: bool = False  # the old server may greet PREAUTH: whoever starts the copy vouches for whose mail it shows
@@ -86,13 +87,13 @@ Apply = Callable[[CopyOptions, Sequence[str]], CopyOptions]
 
 
 def parse_options(
-    arguments: Sequence[str], *, timeout: float = WORKER_TIMEOUT, pop: bool = False
+    arguments: Sequence[str], *, timeout: float = WORKER_TIMEOUT, connections: int = 1, pop: bool = False
 ) -> tuple[CopyOptions, list[str]]:
     """Flags into CopyOptions, and what follows them. `pop` allows MovePOPMail's flags only.
 
     OptionTrouble names the flag that is unknown, short of a value or given a wrong one.
     """
-    options = CopyOptions(timeout=timeout)
+    options = CopyOptions(timeout=timeout, connections=connections)
     rest = list(arguments)
     known = _known(pop=pop)
     while rest and rest[0].startswith("--"):

@@ -52,9 +52,8 @@ async def copy_account(
         pop = await PopSource.open(source, options.timeout, options.rate)
         try:
             around.checkpoint("source: logged in")
-            report.inbox = pop.identity
             if before_copy is not None:
-                await before_copy(report.inbox)
+                await before_copy(pop.identity)
             imap = await open_imap(target, source=False, timeout=options.timeout)
             try:
                 imap.progress_timeout = options.timeout

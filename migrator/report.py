@@ -122,7 +122,6 @@ class Report:
     notes: list[str] = field(default_factory=list)
     subscribed: int = 0
     seconds: float = 0.0
-    inbox: InboxIdentity | None = None
 
     def total(self, what: str) -> int:
         """The sum of a counter over all mailboxes; `refused` counts messages."""
@@ -167,7 +166,6 @@ class Report:
             "notes": list(self.notes),
             "problems": self.problems,
             "postponed": self.postponed,
-            "inbox": str(self.inbox) if self.inbox else None,
         }
 
 

@@ -95,6 +95,7 @@ class Session:
     target_naming: Naming = field(default_factory=Naming)
     source_subscribed: list[bytes] | None = None  # names, when the plan was made; None where that was not told
     target_subscribed: list[bytes] | None = None
+    round_trip: float = 0.0  # seconds that the slower server takes to answer, at most
     fetch_item_known: bool = False  # that of the options is one which this source understands
 
     @classmethod
@@ -102,6 +103,7 @@ class Session:
         cls, source: Access, target: Access, options: CopyOptions, marks: MarkStore, around: Surroundings
     ) -> Session:
         """Log in at both, the source first: without it there is nothing to do at the target."""
+        began = asyncio.get_running_loop().time()
         old, new = await open_both(
             source,
             target,
@@ -111,12 +113,19 @@ class Session:
             logged_in=around.checkpoint,
         )
         old.progress_timeout = new.progress_timeout = options.timeout
-        return cls(old, new, source, target, options, marks, around)
+        session = cls(old, new, source, target, options, marks, around)
+        session.took(2, began)  # the greeting and the login
+        return session
 
     async def another(self) -> Session:
         """One more session for the same copy, which shares all that this one knows. Raises what `open` does."""
         new = await Session.open(self.source_access, self.target_access, self.options, self.marks, self.around)
         return replace(self, source=new.source, target=new.target)
+
+    def took(self, round_trips: int, began: float) -> None:
+        """So many round trips, to both servers at a time, were made since `began`; the shortest counts."""
+        one = (asyncio.get_running_loop().time() - began) / round_trips
+        self.round_trip = min(one, self.round_trip or one)
 
     async def keep(self) -> None:
         """A sign of life at both ends, for a session that has nothing to do; Temporary where one is gone."""

@@ -49,7 +49,7 @@ def run_child(
         child = subprocess.Popen(
             arguments,
             cwd=_ROOT,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": ""},  # as it is where it is installed
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from migrator.options import AS_NEEDED
 from migrator.report import CopyInterrupted
 from tests.servers.copy_pair import CopyPair, copy_pair, fill
+from tests.servers.delay import delayed
 from tests.servers.memory_imap import MemoryImap
+from tests.servers.relay import relay_to
 
 NAMES = (b"INBOX", b"Archive", b"Drafts", b"Lists/a", b"Lists/b", b"Sent", b"Trash", b"Work")
 
@@ -46,6 +50,43 @@ async def test_several_sessions_copy_every_mailbox_once_inbox_first(tmp_path: Pa
 
         again = await it.copy("--connections", "3")
         assert (again.total("copied"), again.total("already")) == (0, 6 * len(NAMES))
+
+
+async def test_over_a_long_way_there_are_three_without_being_asked_for(tmp_path: Path) -> None:
+    async with copy_pair(tmp_path) as it:
+        fill_all(it)
+        with delayed(it.old.port, 40) as far:
+            it.source_port = far
+            report = await it.copy(connections=AS_NEEDED)
+            assert arrived(it)
+            assert (logins(it.old), logins(it.new), report.notes) == (3, 3, [])
+            await it.copy("--connections", "1", connections=AS_NEEDED)
+            assert logins(it.old) == 4
+            it.old.accepts_login = lambda: b"NO [LIMIT] too many" if logins(it.old) > 5 else b"OK in"
+            fill_all(it, 1)
+            report = await it.copy(connections=AS_NEEDED)
+            assert (report.total("copied"), report.notes) == (len(NAMES), []), "nobody asked for more: no word of it"
+
+
+async def test_a_further_connection_that_nobody_answers_holds_up_nobody(tmp_path: Path) -> None:
+    async with copy_pair(tmp_path) as it:
+        fill_all(it)
+        one = relay_to(it.old.port)
+        silent = asyncio.Event()
+        taken: list[asyncio.StreamWriter] = []
+
+        async def first_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            taken.append(writer)
+            await (one(reader, writer) if len(taken) == 1 else silent.wait())
+            writer.close()
+
+        async with await asyncio.start_server(first_only, "127.0.0.1", 0) as door:
+            it.source_port = door.sockets[0].getsockname()[1]
+            it.timeout = 600
+            async with asyncio.timeout(60):
+                await it.copy("--connections", "3")
+            assert arrived(it)
+            silent.set()
 
 
 async def test_no_more_sessions_than_there_are_mailboxes(tmp_path: Path) -> None:

@@ -126,7 +126,6 @@ async def test_create() -> None:
         Step(b"CREATE", b"TAG NO Mailbox already exists\r\n"),
         Step(b"CREATE", b"TAG NO [CANNOT] bad name\r\n"),
         Step(b"CREATE", b"TAG NO [OVERQUOTA] full\r\n"),
-        Step(b'SUBSCRIBE "a"', b"TAG OK\r\n"),
     ]
     async with logged_in(PLAIN, *steps) as (client, _):
         assert await client.create(b"a") is True
@@ -137,7 +136,21 @@ async def test_create() -> None:
         assert caught.value.code == "CANNOT"
         with pytest.raises(Temporary):
             await client.create(b"a")
-        await client.subscribe(b"a")
+
+
+async def test_subscriptions_are_asked_for_together() -> None:
+    """One that is refused is told by its name; a server in trouble ends it."""
+    steps = [
+        Step(b'SUBSCRIBE "a"\r\n'),
+        Step(b'SUBSCRIBE "b"\r\n'),
+        Step(b'SUBSCRIBE "c"\r\n', b"TAG@1 OK\r\nTAG@2 NO [CANNOT] not that\r\nTAG@3 OK\r\n"),
+        Step(b'SUBSCRIBE "d"\r\n', b"TAG NO [UNAVAILABLE] later\r\n"),
+    ]
+    async with logged_in(PLAIN, *steps) as (client, _):
+        refused = await client.subscribe([b"a", b"b", b"c"])
+        assert [(name, why.code) for name, why in refused.items()] == [(b"b", "CANNOT")]
+        with pytest.raises(Temporary):
+            await client.subscribe([b"d"])
 
 
 async def test_status() -> None:

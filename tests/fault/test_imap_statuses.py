@@ -8,7 +8,7 @@ from tests.fault.imap_script import Step, logged_in
 from tests.servers.memory_imap import MemoryImap
 from wire.endpoint import Endpoint, TlsPolicy
 from wire.imap.client import ImapClient
-from wire.imap.statuses import WINDOW
+from wire.imap.windowed import WINDOW
 from wire.outcome import Temporary
 from wire.secret import Secret
 

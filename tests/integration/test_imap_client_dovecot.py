@@ -240,7 +240,7 @@ async def test_names_of_any_kind(server: Dovecot) -> None:
         for name in names:
             assert await client.create(encode_mailbox(name)) is True
             assert await client.create(encode_mailbox(name)) is False
-            await client.subscribe(encode_mailbox(name))
+            assert not await client.subscribe([encode_mailbox(name)])
         listed = {decode_mailbox(found.name) for found in await client.list_mailboxes()}
         assert listed == {*names, "INBOX"}
         subscribed = await client.list_mailboxes(subscribed=True)

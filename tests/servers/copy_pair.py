@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from migrator.access import Access
@@ -25,17 +24,19 @@ class CopyPair:
 
     def __init__(self, old: MemoryImap, new: MemoryImap, store: Store) -> None:
         self.old, self.new, self.store = old, new, store
+        self.source_port = old.port
+        self.timeout = 10.0
         self.marks = LedgerMarks(store, "copy")
         self.around = Surroundings(sleep=lambda _seconds: asyncio.sleep(0))
 
     def source(self) -> Access:
-        return Access(Endpoint("imap", "127.0.0.1", self.old.port), b"user", Secret(b"old"))
+        return Access(Endpoint("imap", "127.0.0.1", self.source_port), b"user", Secret(b"old"))
 
     def target(self) -> Access:
         return Access(Endpoint("imap", "127.0.0.1", self.new.port), b"user@new", Secret(b"new"))
 
-    async def copy(self, *flags: str) -> Report:
-        options = replace(parse_options(flags)[0], timeout=10)
+    async def copy(self, *flags: str, connections: int = 1) -> Report:
+        options = parse_options(flags, timeout=self.timeout, connections=connections)[0]
         return await copy_account(self.source(), self.target(), options, self.marks, self.around)
 
 

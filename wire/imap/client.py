@@ -32,7 +32,8 @@ from wire.imap.results import (
 )
 from wire.imap.statuses import ask_statuses
 from wire.imap.transfer import Body, Fetcher
-from wire.outcome import Answer, ProtocolTrouble, Scope, SetupTrouble, Temporary, Verdict, clean_reason
+from wire.imap.windowed import run_windowed
+from wire.outcome import Answer, Permanent, ProtocolTrouble, Scope, SetupTrouble, Temporary, Verdict, clean_reason
 from wire.secret import Secret
 from wire.stream import Stream
 
@@ -291,9 +292,21 @@ class ImapClient:
         self._check_mailbox(reply, b"CREATE", mailbox)
         return True
 
-    async def subscribe(self, mailbox: bytes) -> None:
-        """SUBSCRIBE; repeating it changes nothing."""
-        await self._mailbox_command(b"SUBSCRIBE", mailbox)
+    async def subscribe(self, mailboxes: Iterable[bytes]) -> dict[bytes, Permanent]:
+        """SUBSCRIBE to each, without waiting for each; those that were refused, and why. Repeating changes nothing.
+
+        Temporary where the refusal is about the server, not the mailbox.
+        """
+        refused: dict[bytes, Permanent] = {}
+
+        def take(mailbox: bytes, reply: Completed) -> None:
+            try:
+                self._check_mailbox(reply, b"SUBSCRIBE", mailbox)
+            except Permanent as trouble:
+                refused[mailbox] = trouble
+
+        await run_windowed(self._dialogue, b"SUBSCRIBE", mailboxes, take=take)
+        return refused
 
     async def examine(self, mailbox: bytes) -> Selected:
         """Open for reading only: no flag of any message changes."""
