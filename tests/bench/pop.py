@@ -2,7 +2,8 @@
 
 Ours, a plain loop of poplib and smtplib, fetchmail, and mpop (which hands each message to msmtp) in turn, over
 loopback and over proxies that add 20 ms to each round trip of both connections. Postfix throws away what it takes;
-its log says how much that was. Ratios within one run count, not seconds.
+its log says how much that was. "Postfix x1" and "x8" are its own load generator, by one and by eight sessions: nothing
+that is sent to it by so many is faster. Ratios within one run count, not seconds.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ _QUIET_SECONDS = 3.0  # when Postfix has delivered nothing for so long, its queu
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the maildrop is, where its mail goes, and a directory for one run."""
+    """Where the maildrop is, what it holds, where its mail goes, and a directory for one run."""
 
     pop: int
     smtp: int
+    count: int
+    octets: int
     directory: Path
 
     def file(self, name: str, text: str) -> str:
@@ -101,10 +104,21 @@ def mpop(place: Place) -> Measured:
     return run_child(["mpop", "-C", config, "--quiet"])
 
 
+def postfix_alone(sessions: int) -> Callable[[Place], Measured]:
+    """As many messages of the mean size from Postfix's own load generator: what the target takes, whoever sends."""
+
+    def run(place: Place) -> Measured:
+        sizes = ["-s", str(sessions), "-m", str(place.count), "-l", str(place.octets // place.count)]
+        return run_child(["smtp-source", *sizes, "-f", "<>", "-t", _RECIPIENT, f"127.0.0.1:{place.smtp}"])
+
+    return run
+
+
+_FLOOR = {f"Postfix x{sessions}": postfix_alone(sessions) for sessions in (1, 8)}  # by sessions at a time
 PROGRAMS: dict[str, Callable[[Place], Measured]] = {
-    "ours": ours, "plain loop": plain_loop, "fetchmail": fetchmail, "mpop": mpop
+    "ours": ours, "plain loop": plain_loop, "fetchmail": fetchmail, "mpop": mpop, **_FLOOR
 }  # fmt: skip
-_NEEDS = {"fetchmail": ("fetchmail",), "mpop": ("mpop", "msmtp")}
+_NEEDS = {"fetchmail": ("fetchmail",), "mpop": ("mpop", "msmtp"), **dict.fromkeys(_FLOOR, ("smtp-source",))}
 _SLOW = ("plain loop", "fetchmail", "mpop")  # on the far way: once is enough
 
 Results = dict[tuple[str, str], list[Measured]]  # (way, program): its runs
@@ -122,16 +136,16 @@ def measure(letters: Sequence[Letter], programs: Sequence[str], rounds: int, del
             for number in range(rounds):
                 for way, ports in ways.items():
                     for name in programs:
-                        if way == "near" or not number or name not in _SLOW:
-                            run = _one(name, ports, new, len(letters))
+                        if way == "near" or (name not in _FLOOR and (name not in _SLOW or not number)):
+                            run = _one(name, ports, new, letters)
                             results[way, name].append(run)
     return results
 
 
-def _one(name: str, ports: tuple[int, int], new: Postfix, count: int) -> Measured:
+def _one(name: str, ports: tuple[int, int], new: Postfix, letters: Sequence[Letter]) -> Measured:
     directory = server_directory()
-    before = _taken(new)
-    run = PROGRAMS[name](Place(*ports, directory))
+    before, count = _taken(new), len(letters)
+    run = PROGRAMS[name](Place(*ports, count, sum(len(letter.content) for letter in letters), directory))
     shutil.rmtree(directory)
     taken, since = 0, time.monotonic()
     while taken < count and time.monotonic() - since < _QUIET_SECONDS:
