@@ -38,25 +38,34 @@ class Place(NamedTuple):
 
 
 class _State:
-    __slots__ = ("asked_at", "began", "finding", "habit", "loaded", "names", "tries")
+    __slots__ = ("asked_at", "began", "finding", "habit", "loaded", "names", "tries", "turned_at")
 
     def __init__(self) -> None:
         self.habit: Habit | None = None
         self.loaded = False
         self.names = make_strangers()
         self.finding: asyncio.Future[None] | None = None  # somebody is finding out
-        self.asked_at = 0.0
+        self.asked_at = float("-inf")
         self.tries = 0  # unclear ones in a row
         self.began = 0.0  # when the first of them was
+        self.turned_at = float("-inf")  # when this process saw it change
 
 
 class AcceptAll:
     """What is known of the way each old server has with strangers."""
 
-    def __init__(self, notices: Notices, habits: Habits, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        notices: Notices,
+        habits: Habits,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` is for what outlives the process; `steady` for what must go on when that one is set."""
         self._notices = notices
         self._habits = habits
         self._clock = clock
+        self._steady = steady
         self._states: dict[Place, _State] = {}
 
     async def recall(self, place: Place) -> None:
@@ -76,9 +85,9 @@ class AcceptAll:
 
         `user_taken`: the user asked about was accepted; without that nobody waits for it, and it is asked but rarely.
         """
-        state, now = self._of(place), self._clock()
+        state, now = self._of(place), self._steady()
         habit = state.habit
-        fresh = habit is not None and 0 <= now - habit.at < _FRESH
+        fresh = habit is not None and 0 <= self._clock() - habit.at < _FRESH
         urgent = user_taken and self.accepts(place) is None
         if fresh or state.finding is not None or (not urgent and now - state.asked_at < _PAUSE):
             return ()
@@ -110,10 +119,12 @@ class AcceptAll:
 
     def accepts(self, place: Place) -> bool | None:
         """Whether it accepts everybody; None while that is not known, or changed only a while ago."""
-        habit, now = self._of(place).habit, self._clock()
+        state, now = self._of(place), self._clock()
+        habit = state.habit
         if habit is None or not 0 <= now - habit.at < (_FEARED if habit.accepts else _BELIEVED):
             return None
-        if habit.accepts and habit.changed and now - habit.since < _LASTING:
+        lasted = min(now - habit.since, self._steady() - state.turned_at)
+        if habit.accepts and habit.changed and lasted < _LASTING:
             return None
         return habit.accepts
 
@@ -131,7 +142,7 @@ class AcceptAll:
         return state
 
     def _patience(self, state: _State, user_taken: bool) -> bool | None:
-        now = self._clock()
+        now = self._steady()
         if not user_taken:
             return None
         if not state.tries:
@@ -142,7 +153,9 @@ class AcceptAll:
     async def _keep(self, place: Place, state: _State, accepts: bool) -> None:
         now, before = self._clock(), state.habit
         turned = before is not None and before.accepts is not accepts
-        since = now if before is None or turned else before.since
+        if turned:
+            state.turned_at = self._steady()
+        since = now if before is None or turned else min(before.since, now)
         state.habit = Habit(accepts, since, now, turned or (before is not None and before.changed))
         if accepts:
             wait = "; unknown addresses get FAILURE for an hour, as it did not do so before" if turned else ""

@@ -134,6 +134,7 @@ def work(path: Path, until_idle: bool, name: str, log: Path | None, embedded: bo
 
 
 async def _work(settings: Settings, name: str, until_idle: bool) -> Outlook:
+    from migrator.clock_watch import ClockWatch
     from migrator.ledger.jobs import LedgerQueue
     from migrator.ledger.store import Store
     from migrator.processes import this_worker
@@ -142,7 +143,8 @@ async def _work(settings: Settings, name: str, until_idle: bool) -> Outlook:
 
     store = Store(settings.state.path)
     workshop = Workshop(settings, store)
-    worker = CopyWorker(this_worker(name), LedgerQueue(store, keep_done=keeps_done(settings)), workshop.runner)
+    queue = LedgerQueue(store, keep_done=keeps_done(settings), watch=ClockWatch())
+    worker = CopyWorker(this_worker(name), queue, workshop.runner)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

@@ -113,7 +113,7 @@ class GraceAdopter(Adopter):
     async def _judge(self, address: str, password: Secret, grace: Grace, deadline: float) -> Standing:
         if await self._cli.verify_account_password(address, password, deadline=deadline):
             return Standing.RIGHT
-        if grace.stored == CLOSED or grace.until <= self.graces.clock():
+        if grace.stored == CLOSED or self.graces.is_over(grace):
             return Standing.WRONG
         if self.key.digest(address, "password", password) == grace.migrated:
             return Standing.WRONG

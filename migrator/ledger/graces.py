@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from migrator.clock_watch import ClockWatch
 from migrator.ledger.store import Store
 
 CLOSED: Final = b""  # in place of the second digest: the password was changed at CommuniGate, which alone counts
@@ -30,9 +31,14 @@ class Grace:
 class Graces:
     """The table. Every call raises Trouble where the ledger cannot be used."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time, watch: ClockWatch | None = None) -> None:
         self._store = store
         self.clock = clock
+        self._watch = watch or ClockWatch()
+
+    def is_over(self, grace: Grace) -> bool:
+        """Whether the time of `grace` has come; never by a clock that was set a moment ago."""
+        return grace.until <= self.clock() and not self._watch.in_doubt
 
     async def load(self, account: str) -> Grace | None:
         """The row of `account`."""
@@ -59,7 +65,9 @@ class Graces:
         await self._store.write(lambda c: c.execute("DELETE FROM graces WHERE account = ?", (account,)) and None)
 
     async def over(self, limit: int = 100) -> list[str]:
-        """Accounts whose grace is over, the longest first."""
+        """Accounts whose grace is over, the longest first; none by a clock that was set a moment ago."""
+        if self._watch.in_doubt:
+            return []
         now = self.clock()
 
         def work(connection: sqlite3.Connection) -> list[str]:

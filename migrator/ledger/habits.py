@@ -36,7 +36,7 @@ _UPSERT: Final = """
     INSERT INTO habits (kind, server, domain, accepts, since, at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)
     ON CONFLICT (kind, server, domain) DO UPDATE SET
         was = CASE WHEN accepts <> ?4 THEN accepts ELSE was END,
-        since = CASE WHEN accepts <> ?4 THEN ?5 ELSE since END,
+        since = CASE WHEN accepts <> ?4 THEN ?5 ELSE min(since, ?5) END,
         accepts = ?4, at = ?5
     RETURNING accepts, since, at, was IS NOT NULL
 """

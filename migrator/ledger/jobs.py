@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from migrator.clock_watch import ClockWatch
 from migrator.ledger.logins import add_job, server_of, wipe
 from migrator.ledger.store import Store
+from migrator.ledger.times import mend_times
 from migrator.model import Claim, Counts, Job, Outlook, Phase, Worker
 from migrator.report import InboxIdentity
 
@@ -111,12 +113,23 @@ _NOTHING: Final = Counts()
 
 
 class LedgerQueue:
-    """The Queue in the ledger's own table. `keep_done` keeps the sealed passwords of finished copies."""
+    """The Queue in the ledger's own table. `keep_done` keeps the sealed passwords of finished copies.
 
-    def __init__(self, store: Store, *, keep_done: bool = False, clock: Callable[[], float] = time.time) -> None:
+    With a `watch`, which who claims should have, leases and waits survive a wall clock that is set.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        keep_done: bool = False,
+        clock: Callable[[], float] = time.time,
+        watch: ClockWatch | None = None,
+    ) -> None:
         self._store = store
         self._keep_done = keep_done
         self._clock = clock
+        self._watch = watch
 
     async def add(self, account: str, domain: str, source: str) -> int:
         now = self._clock()
@@ -126,6 +139,7 @@ class LedgerQueue:
         await self._store.tidy()
 
     async def claim(self, worker: Worker, *, lease: float, limits: Limits) -> Claim | None:
+        await self._mend()
         now = self._clock()
         if not await self._store.read(lambda c: _next(c, now, limits)):
             return None  # an idle worker does not take the write lock
@@ -180,6 +194,7 @@ class LedgerQueue:
         return await self._store.write(lambda c: _end(c, claim, now, "not_before = ?", (not_before,)))
 
     async def take_back(self, worker: Worker, alive: Callable[[str], bool]) -> int:
+        await self._mend()
         now = self._clock()
 
         def holders(connection: sqlite3.Connection) -> list[str]:
@@ -273,6 +288,11 @@ class LedgerQueue:
             return None
 
         return await self._store.write(work)
+
+    async def _mend(self) -> None:
+        if self._watch is not None and self._watch.was_set():
+            now = self._clock()
+            await self._store.write(lambda connection: mend_times(connection, now))
 
     async def _steer(self, change: str, values: tuple[Any, ...], which: str, accounts: Sequence[str] | None) -> int:
         def work(connection: sqlite3.Connection) -> int:

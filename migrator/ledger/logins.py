@@ -122,12 +122,13 @@ class Logins:
 
     async def count_unproven(self, domain: str, *, within: float) -> int:
         """How many accounts were made unproven in the last `within` seconds."""
-        since = self._clock() - within
+        now = self._clock()
+        since = now - within
 
         def work(connection: sqlite3.Connection) -> int:
             found: int = connection.execute(
-                "SELECT count(*) FROM accounts WHERE domain = ? AND unproven AND created_at > ?",
-                (domain.lower(), since),
+                "SELECT count(*) FROM accounts WHERE domain = ? AND unproven AND created_at > ? AND created_at <= ?",
+                (domain.lower(), since, now),
             ).fetchone()[0]
             return found
 

@@ -15,6 +15,7 @@ from typing import Final
 from migrator.ledger.store import Store
 
 _ROUND: Final = 500  # answers written between two looks at the size
+_AHEAD: Final = 60.0  # seconds that clocks of several processes may differ by
 _SPARE: Final = 0.9  # of the bound that is left when it was passed: the next look is some time away
 
 
@@ -64,7 +65,7 @@ class Probes:
             )
             connection.executemany("DELETE FROM probes WHERE address = ? AND server = ?", drop)
             if look:
-                _shrink(connection, self._bound)
+                _shrink(connection, self._bound, self.clock())
 
         await self._store.write(work)
 
@@ -75,7 +76,9 @@ class Probes:
         )
 
 
-def _shrink(connection: sqlite3.Connection, bound: int) -> None:
+def _shrink(connection: sqlite3.Connection, bound: int, now: float) -> None:
+    # what a wrong clock has dated ahead is never believed, and would be the last to go
+    connection.execute("DELETE FROM probes WHERE at > ?", (now + _AHEAD,))
     count = connection.execute("SELECT count(*) FROM probes").fetchone()[0]
     if count > bound:
         excess = count - int(bound * _SPARE)

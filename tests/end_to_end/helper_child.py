@@ -146,6 +146,32 @@ class Child:
         await self._reading
 
 
+def beginning_with(program: str, directory: Path) -> dict[str, str]:
+    """The environment in which every Python begins with `program`: what the machine does to a process, done in it."""
+    (directory / "sitecustomize.py").write_text(program)
+    return {"PYTHONPATH": os.pathsep.join([str(directory), os.environ.get("PYTHONPATH", "")])}
+
+
+class WallClock:
+    """The wall clock of the processes that have `environ`, as `set` has put it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "wall-clock"
+        self.set(0)
+        program = (
+            "import time\n"
+            "_wall = time.time\n"
+            f"time.time = lambda: _wall() + float(open({str(self._file)!r}, 'rb').read())\n"
+        )
+        self.environ = beginning_with(program, directory)
+
+    def set(self, seconds: float) -> None:
+        """So many seconds ahead of the real one."""
+        new = self._file.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.replace(self._file)
+
+
 @asynccontextmanager
 async def helper(config: Path, *, environ: Mapping[str, str] | None = None) -> AsyncIterator[Child]:
     """Run the helper on `config`; at the end it must not have said a word on stderr."""

@@ -18,6 +18,7 @@ from tests.end_to_end.helper_child import (
     NOWHERE,
     Child,
     add_account,
+    beginning_with,
     communigate,
     helper,
     imap_server,
@@ -72,8 +73,7 @@ HOLES = {"silent": silent, "dropping": dropping, "unnamed": unnamed}
 @asynccontextmanager
 async def beside(tmp_path: Path, holes: tuple[str, ...], deadline: str) -> AsyncIterator[tuple[Child, int]]:
     """The helper with a healthy domain and a dead one for each hole; and its process."""
-    (tmp_path / "sitecustomize.py").write_text(_HANGING)
-    environ = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    environ = beginning_with(_HANGING, tmp_path)
     right = imap_server({b"right": b"OK in"})
     async with communigate() as server, serve(right) as imap, serve(smtp_server({b"<new@": b"250 yes"})) as smtp:
         add_account(server, f"u@{DOMAIN}")

@@ -49,7 +49,7 @@ class Asking:
         under_way = UnderWay(own)
         self.notices = Notices(self.said.append, NOBODY, self.clock)
         self.prober = Prober(own, under_way, Gates({self.domain.name: self.domain}, guarded=False))
-        self.accept_all = AcceptAll(self.notices, Habits(self.store, self.clock), self.clock)
+        self.accept_all = AcceptAll(self.notices, Habits(self.store, self.clock), self.clock, self.clock)
         self.inquiry = Inquiry(
             self.notices,
             prober=self.prober,
