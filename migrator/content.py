@@ -11,6 +11,9 @@ _OF_THE_MAILBOX: Final = frozenset(
     {b"status", b"x-status", b"x-uidl", b"x-uid", b"x-keywords", b"x-imap", b"x-imapbase"}
 )
 
+_MAY_BE_OF_THE_MAILBOX: Final = re.compile(
+    rb"^\s*(?:" + b"|".join(sorted(_OF_THE_MAILBOX)) + rb")\b", re.IGNORECASE | re.MULTILINE
+)
 _MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:[\s]*(<[^>\n]*>|\S+)", re.IGNORECASE | re.MULTILINE)
 
 HEADER_LIMIT: Final = 1 << 18  # kept to look for dates in; a longer header than 256 KB still counts in the digest
@@ -43,6 +46,13 @@ class ContentDigest:
             self._add(clean)
 
     def _feed_header(self, data: bytes) -> bytes:
+        end = data.find(b"\n\n", 0, HEADER_LIMIT) + 2
+        fresh = not (self._line or self._kept or self._left_out)
+        if fresh and end > 1 and data[:1] != b"\n" and not _MAY_BE_OF_THE_MAILBOX.search(data, 0, end):
+            self._in_header = False  # all of it at once, and nothing to leave out, as in most mail
+            self._kept += data[:end]
+            self._add(data[:end])
+            return data[end:]
         self._line += data
         at = 0
         while (end := self._line.find(b"\n", at)) >= 0:

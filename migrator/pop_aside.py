@@ -60,8 +60,10 @@ class PopAside:
 
     def forget(self, key: bytes) -> None:
         """The message has arrived."""
+        if self.quarantine is None or not self._kept:
+            return
         origin = PopOrigin(self.account, key)
-        if self.quarantine is not None and origin.parts[-1] in self._kept:
+        if origin.parts[-1] in self._kept:
             self.quarantine.forget(origin)
             self._kept.discard(origin.parts[-1])
 

@@ -62,3 +62,19 @@ def test_the_order_of_asking_does_not_matter(messages: list[tuple[bytes, int]], 
         == match_messages(sources, targets)
         == {source.uid: 100 + source.uid for source in sources}
     )
+
+
+_PIECES = [
+    b"\n", b"\r\n", b"\n\n", b"Subject: a\n", b"Status: RO\n", b"x-keywords : b\r\n", b" folded\n", b" Status\n", b"X-UID: 7",
+    b"X-Uidless: 1\n", b"\0", b"body", b":\n",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12))
+def test_a_message_is_known_however_it_came(pieces: list[bytes]) -> None:
+    """All at once, and byte by byte: one digest, one header, the same lines left out."""
+    whole, apart = ContentDigest(), ContentDigest()
+    whole.feed(b"".join(pieces))
+    for octet in b"".join(pieces):
+        apart.feed(bytes([octet]))
+    assert (whole.digest(), whole.header, whole.left_out) == (apart.digest(), apart.header, apart.left_out)
