@@ -6,13 +6,15 @@ A process without any session raises a hand (a shared lock on `wanted`); the oth
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from wire.outcome import SetupTrouble
+from wire.descriptors import is_short
+from wire.outcome import OutOfFiles, SetupTrouble
 
 _WANTED = "wanted"
 
@@ -36,7 +38,7 @@ class SlotDirectory:
     """`count` slots as files in `path`, which is made if it is missing (its parent must exist).
 
     The files get the owner, group and group rights of the directory, so that processes of several users can share it.
-    SetupTrouble when the directory cannot be used.
+    SetupTrouble when the directory cannot be used, OutOfFiles when this process has too many files open.
     """
 
     def __init__(self, path: Path, count: int) -> None:
@@ -47,6 +49,8 @@ class SlotDirectory:
 
     def try_take(self, numbers: Iterable[int] | None = None) -> Slot | None:
         """A free slot, or None when all are taken; of `numbers` only, in their order, where given. Never waits."""
+        if is_short():
+            raise OutOfFiles(f"{self._path}: {os.strerror(errno.EMFILE)} here")
         for number in range(self._count) if numbers is None else numbers:
             file = self._open(f"slot-{number}")
             if _lock(file, fcntl.LOCK_EX):
@@ -94,7 +98,8 @@ class SlotDirectory:
                 _make_directory(self._path)
                 return self._open_file(name)
         except OSError as error:
-            raise SetupTrouble(f"{self._path / name}: {error.strerror}") from None
+            kind = OutOfFiles if error.errno in (errno.EMFILE, errno.ENFILE) else SetupTrouble
+            raise kind(f"{self._path / name}: {error.strerror}") from None
 
     def _open_file(self, name: str) -> int:
         path = self._path / name

@@ -17,7 +17,7 @@ from cli_client.slots import Slot
 from extauth.bound import Bound
 from migrator.server_slots import ServerSlots
 from wire.endpoint import Endpoint
-from wire.outcome import Temporary, Trouble
+from wire.outcome import OutOfFiles, Temporary, Trouble
 
 _TRIM: Final = 1.0  # seconds that an unused slot is kept
 _WITHOUT: Final = 30.0  # seconds until slots that could not be used are tried again
@@ -153,6 +153,8 @@ class Connections:
                 self._slots.raise_hand()
             elif lease is not None:
                 self._slots.lower_hand()
+        except OutOfFiles:  # the connection will find that out too, in the next moment
+            return True
         except Trouble as trouble:  # the state directory is away: users still get in, bounded by this process alone
             self._without_until = self._clock() + _WITHOUT
             self._report(trouble)

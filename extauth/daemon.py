@@ -43,6 +43,7 @@ from extauth.protocol import (
     render_reply,
 )
 from migrator.config import Settings
+from wire.descriptors import RESERVE, for_connections
 
 _WAITING_LIMIT: Final = 20_000  # requests that wait; CommuniGate has far fewer threads to ask with
 _WAITING_BYTES: Final = 32 << 20  # and their bytes, as one line may have 64 KiB
@@ -55,6 +56,8 @@ _UNUSABLE: Final = "the helper's configuration cannot be used; see the log"
 _SHOWN: Final = 200  # characters of a name that the log shows: a real one has 128 and its domain
 _FAREWELL: Final = 5.0  # seconds at the end for late checks whose users were told to try again
 _LOOK: Final = 2.0  # seconds between looks at the configuration's files while nothing is asked
+_FILES_EACH: Final = 3  # descriptors for a request at work
+_FEWEST_PLACES: Final = 4
 _LOG_PAUSE: Final = 0.05  # seconds that ordinary log lines wait for each other: one write for many
 _FLUSH: Final = 2.0  # seconds at the end for a reader that takes the last replies slowly
 
@@ -124,6 +127,7 @@ class Daemon:
         self._wake_due = False
         self._lanes: Lanes[_Item] = Lanes(_WAITING_LIMIT, _WAITING_BYTES)
         self._at_work: Counter[Hashable] = Counter()
+        self._places = 1  # requests at work at once
         self._riders = 0  # at work without a place of their own
         self._equal: dict[Hashable, set[_Item]] = {}  # those that wait, by their work
         self._stopping = False
@@ -239,7 +243,7 @@ class Daemon:
         lane = service.lane(request)
         if item.work in self._at_work and self._riders < _WAITING_LIMIT:
             self._start(item)
-        elif self._lanes.begin(item, lane, settings.helper.concurrency):
+        elif self._lanes.begin(item, lane, self._places):
             item.lane = lane
             self._start(item)
         elif self._lanes.wait(item, lane, len(line.data)):
@@ -294,8 +298,7 @@ class Daemon:
     def _next(self) -> None:
         """Give free places to those who wait."""
         settings = self._live.current
-        limit = settings.helper.concurrency if settings is not None else 1
-        while item := self._lanes.next(limit):
+        while item := self._lanes.next(self._places):
             if settings is None:
                 self._leave_lane(item)
                 self._finish(item, Retry(_UNUSABLE))
@@ -361,8 +364,19 @@ class Daemon:
             self._say("every request gets FAILURE until the configuration is mended")
             return
         self._open_log(settings.helper.log)
+        self._places = self._count_places(settings.helper.concurrency)
         self._warm_up = self._loop.call_later(_WARM_UP, self._build_service)
         self.notices.announce(f"extauth serves {len(settings.domains)} domain(s) by {settings.path}")
+
+    def _count_places(self, wanted: int) -> int:
+        """`concurrency`, or what the limit of open files leaves room for: connection, slot, and a share of the CLI."""
+        possible = max(_FEWEST_PLACES, for_connections() // _FILES_EACH)
+        if possible < wanted:
+            self.notices.announce(
+                f"{possible} requests at once instead of {wanted}, for this process may open only"
+                f" {for_connections() + RESERVE} files; raise its limit (ulimit -n, LimitNOFILE) or lower concurrency"
+            )
+        return min(wanted, possible)
 
     def _build_service(self) -> Answering:
         """The service for the settings in force: made for the first request, or when the start is over."""

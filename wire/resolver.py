@@ -8,6 +8,7 @@ for that name share; what was found counts for a minute, and goes on counting wh
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 import time
@@ -57,12 +58,13 @@ class Resolver:
         age = self._clock() - name.found_at
         if name.addresses and age < _FRESH:
             return name.addresses
-        if name.lookup is None:
-            self._start(host, name)
-        if name.addresses and age < _STALE:
+        known = bool(name.addresses) and age < _STALE
+        lookup = name.lookup
+        if lookup is None and (self._free or not known):
+            lookup = self._start(host, name)
+        if known or lookup is None:
             return name.addresses  # who asks later gets what is found now
-        assert name.lookup is not None
-        return await asyncio.shield(name.lookup)
+        return await asyncio.shield(lookup)
 
     def prefer(self, host: str, address: str) -> None:
         """`address` could be connected to when those before it could not: it comes first from now on."""
@@ -79,7 +81,7 @@ class Resolver:
         name = self._names[host] = _Name()
         return name
 
-    def _start(self, host: str, name: _Name) -> None:
+    def _start(self, host: str, name: _Name) -> asyncio.Future[tuple[str, ...]]:
         if not self._free:
             raise OSError("too many lookups are under way")
         loop = asyncio.get_running_loop()
@@ -116,8 +118,12 @@ class Resolver:
             except RuntimeError:
                 return  # the loop has ended: nobody waits any more
 
-        # a daemon thread: a lookup that hangs must not keep the process from ending
-        threading.Thread(target=look, name=f"lookup {host}", daemon=True).start()
+        try:
+            # a daemon thread: a lookup that hangs must not keep the process from ending
+            threading.Thread(target=look, name=f"lookup {host}", daemon=True).start()
+        except RuntimeError as error:  # the system gives no more threads now
+            ended((), OSError(errno.EAGAIN, str(error)))
+        return future
 
 
 def is_address(host: str) -> bool:

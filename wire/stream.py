@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import ssl
 from typing import Final
 
 from wire.buffer import LINE_LIMIT, ReceiveBuffer
 from wire.compression import Deflater, Inflater
+from wire.descriptors import is_short
 from wire.endpoint import Endpoint, Security, TlsPolicy, tls_context
 from wire.outcome import HungUp, OutOfFiles, ProtocolTrouble, SetupTrouble, Temporary, Unreachable
 from wire.rate import RateLimit
@@ -409,6 +411,8 @@ class Stream:
 
 async def _connect(endpoint: Endpoint, protocol: _Protocol) -> asyncio.Transport:
     """Connect to the first address that answers. OSError of the last one if none does; the caller has the deadline."""
+    if is_short():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     loop, host = asyncio.get_running_loop(), endpoint.host
     *others, last = addresses = await resolver().addresses(host)
     for address in others:

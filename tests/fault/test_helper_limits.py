@@ -10,6 +10,7 @@ import asyncio
 import json
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -20,13 +21,14 @@ from extauth.sandbox.communigate import CommuniGate
 from tests.end_to_end.helper_child import (
     Child,
     add_account,
+    beginning_with,
     communigate,
     helper,
     imap_server,
     smtp_server,
     write_config,
 )
-from tests.servers.script import Talk, serve
+from tests.servers.script import Talk, serve, until
 
 _WRONG = b"ERROR NO [AUTHENTICATIONFAILED] wrong"
 _YES = b"OK"
@@ -142,3 +144,36 @@ async def test_a_closed_stdout_ends_the_helper(tmp_path: Path) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):
             await child.process.stdin.wait_closed()
     assert b"Traceback" not in (tmp_path / "helper.log").read_bytes()
+
+
+_FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (%d, %d))"
+
+
+async def test_at_its_limit_of_files_it_goes_on_answering(tmp_path: Path) -> None:
+    """A black hole takes all that connections may have: others still log in, and log and ledger are opened anew."""
+    answers = {b"right": b"OK in"}
+    right, known = imap_server(answers), smtp_server({b"known": b"250 fine"})
+    async with communigate() as server, serve(right) as imap, serve(known) as smtp:
+        for number in range(4):
+            add_account(server, f"u{number}@d.test")
+        config = write_config(tmp_path, cli=server.cli.port, imap=imap.port, smtp=smtp.port, helper='deadline = "60s"')
+        with socket.create_server(("127.0.0.1", 0), backlog=1000) as hole:
+            at = f"127.0.0.1:{hole.getsockname()[1]}"
+            dead = f'[domains."dead.test"]\nimap = "imap://{at}"\nsmtp = "{at}"\nmax_connections = 1000\n'
+            config.write_text(config.read_text() + dead)
+            async with helper(config, environ=beginning_with(_FEW_FILES % (110, 110), tmp_path)) as child:
+                await child.told(b"requests at once instead of 200")
+                assert await log_in(child, 1, 0) == _YES
+                await child.send(b"".join(b"%d VRFY u%d@dead.test x\n" % (n, n) for n in range(1000, 1500)))
+                assert await log_in(child, 2, 1) == _YES
+                (tmp_path / "helper.log").rename(tmp_path / "helper.log.1")
+                child.process.send_signal(signal.SIGHUP)
+                (tmp_path / "state" / "state.db").rename(tmp_path / "lost.db")
+                assert await log_in(child, 3, 2) == _YES
+                assert await child.ask(b"4 NEW known@d.test") == b"OK"
+                assert await child.ask(b"5 INTF 7") == b"INTF 7"
+                await until((tmp_path / "helper.log").exists)
+                assert (tmp_path / "state" / "state.db").exists()
+                assert not any(int(number) >= 1000 for number in child.replies), "who waits for the hole waits on"
+                told = [line for line in child.information if b"serves" not in line and b"instead of 200" not in line]
+                assert told == []

@@ -66,17 +66,34 @@ async def test_what_was_found_counts_while_it_cannot_be_found_anew() -> None:
 
 
 async def test_lookups_are_bounded() -> None:
-    names = Names()
-    resolver = Resolver(names, lookups=2)
+    """Where too many hang, names that were found before still count, however old."""
+    now = 1000.0
+    names = Names(old="192.0.2.1")
+    resolver = Resolver(names, lookups=2, clock=lambda: now)
+    await resolver.addresses("old")
+    now += 3600
     waiting = [asyncio.create_task(resolver.addresses(f"hangs{n}")) for n in range(2)]
     try:
-        await until(lambda: len(names.asked) == 2)
+        await until(lambda: len(names.asked) == 3)
+        assert await resolver.addresses("old") == ("192.0.2.1",)
         with pytest.raises(OSError, match="too many lookups"):
             await resolver.addresses("one more")
         assert await resolver.addresses("192.0.2.9") == ("192.0.2.9",)
     finally:
         names.answer.set()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_system_without_threads_is_no_name_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Resolver(Names(old="192.0.2.1"), lookups=1)
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="new thread"):
+            await resolver.addresses("old")
+    assert await resolver.addresses("old") == ("192.0.2.1",)
 
 
 async def test_the_address_that_answered_comes_first() -> None:
