@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -173,10 +173,12 @@ class WallClock:
 
 
 @asynccontextmanager
-async def helper(config: Path, *, environ: Mapping[str, str] | None = None) -> AsyncIterator[Child]:
+async def helper(
+    config: Path, *, environ: Mapping[str, str] | None = None, python: Sequence[str] = (sys.executable,)
+) -> AsyncIterator[Child]:
     """Run the helper on `config`; at the end it must not have said a word on stderr."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        *python,
         "-m",
         "extauth",
         "serve",

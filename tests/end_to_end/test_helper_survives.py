@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +20,18 @@ from tests.end_to_end.helper_child import (
     Child,
     CommuniGate,
     add_account,
+    beginning_with,
     communigate,
     helper,
     imap_server,
     smtp_server,
     write_config,
 )
+from tests.servers.programs import as_user
 from tests.servers.script import serve
 
 OK = b"OK"
+_USER = 64103  # of nobody on any system; it needs no entry anywhere
 
 
 @dataclass
@@ -54,14 +59,31 @@ class Site:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
+def give_to(user: int, directory: Path) -> None:
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, user, user)
+
+
 @asynccontextmanager
-async def site(directory: Path, *, log: str = "", more: str = 'deadline = "5s"') -> AsyncIterator[Site]:
+async def site(
+    directory: Path,
+    *,
+    log: str = "helper.log",
+    user: int = 0,
+    embedded: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Site]:
+    """`user` runs the helper, and owns its files; `embedded`: with its worker."""
     imap = imap_server({b"right": b"OK in"})
     async with communigate() as server, serve(imap) as old, serve(smtp_server({b"u": b"250 fine"})) as smtp:
-        config = write_config(directory, cli=server.cli.port, imap=old.port, smtp=smtp.port, helper=more)
-        if log:
-            config.write_text(config.read_text().replace('log = "helper.log"', f'log = "{log}"'))
-        async with helper(config) as child:
+        config = write_config(directory, cli=server.cli.port, imap=old.port, smtp=smtp.port)
+        text = config.read_text().replace('log = "helper.log"', f'log = "{log}"')
+        config.write_text(text.replace("embedded = false", f"embedded = {str(embedded).lower()}"))
+        python = [sys.executable]
+        if user:
+            python = as_user(user, user)
+            give_to(user, directory)
+        async with helper(config, environ=environ, python=python) as child:
             yield Site(child, server, config)
 
 
@@ -166,3 +188,63 @@ async def test_a_rotated_log(tmp_path: Path, rotated: str) -> None:
                 assert await it.log_in() == OK
                 await asyncio.sleep(0.1)
         assert b"\0" not in log.read_bytes()
+
+
+@pytest.mark.parametrize("what", ["read-only", "somebody else's", "of somebody else's ledger"])
+async def test_a_state_directory_that_is_not_ours_to_write(tmp_short: Path, what: str) -> None:
+    """Users get in and one line says it; nothing is set at CommuniGate before the ledger can be written again."""
+    state = tmp_short / "state"
+    async with site(tmp_short, user=_USER) as it:
+        assert await it.log_in() == OK
+        for file in state.glob("state.db*"):
+            file.unlink()
+        if what == "read-only":
+            state.chmod(0o500)
+        elif what == "somebody else's":
+            os.chown(state, 0, 0)
+        else:
+            (state / "state.db").touch(mode=0o600)
+        for _ in range(3):
+            assert await it.log_in() == OK
+        account = it.server.account(f"u{it.made}@{DOMAIN}")
+        assert account is not None
+        assert not account.option("UseAppPassword")
+        assert it.told(b"could not be saved") == 1
+        assert it.told(b"slots") <= 1
+        assert len(it.child.information) <= 4, it.child.information
+        state.chmod(0o700)
+        give_to(_USER, state)
+        assert await it.log_in() == OK
+        assert await it.child.ask(b"9999 VRFY u%d@d.test right" % (it.made - 1)) == OK
+        assert account.option("UseAppPassword")
+        assert it.told(b"takes logins again") == 1
+
+
+async def test_sigterm_in_the_middle_of_many(tmp_path: Path) -> None:
+    """What was taken is answered, once; what comes later is for the next helper; the process ends with 0."""
+    async with site(tmp_path) as it:
+        assert await it.log_in() == OK
+        for number in range(50):
+            add_account(it.server, f"many{number}@{DOMAIN}")
+        words = b"".join(b"%d VRFY many%d@d.test right\n" % (n, n) for n in range(50))
+        await it.child.send(words)
+        await it.child.reply(0)
+        it.child.process.send_signal(signal.SIGTERM)
+        assert await it.child.wait() == 0
+        answered = {int(number) for number in it.child.replies if int(number) < 50}
+        assert answered == set(range(50))
+        assert all(it.child.replies[b"%d" % number] == OK for number in answered)
+
+
+async def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
+    """Logins go on; it is started again with growing pauses; one line says it, and the log has each time."""
+    environ = beginning_with("import os, sys\nif 'work' in sys.orig_argv: os._exit(9)\n", tmp_path)
+    async with site(tmp_path, environ=environ, embedded=True) as it:
+        log = tmp_path / "helper.log"
+        await it.child.told(b"the worker ended with 9 and is started again")
+        while log.read_bytes().count(b"worker started") < 3:
+            assert await it.log_in() == OK
+            await asyncio.sleep(0.05)
+        assert it.told(b"the worker ended") == 1
+        assert log.read_bytes().count(b"the worker ended") >= 2
+        assert await it.child.end() == 0

@@ -17,25 +17,13 @@ from extauth.sandbox.helper_process import HelperProcess
 from extauth.sandbox.old_server import OldUser
 from extauth.sandbox.world import Sandbox
 from tests.servers.migration import CLIENT
-from tests.servers.process import require
-from tests.servers.programs import everybodys_programs
+from tests.servers.programs import as_user
 
 _HELPER, _WORKER, _GROUP = 64101, 64102, 64100  # of nobody on any system; they need no entry anywhere
 
 
 def _as_user(uid: int, *arguments: str) -> list[str]:
-    """A command line that runs our Python as `uid`, in the common group, with no rights left over."""
-    setpriv = require("setpriv", "util-linux")
-    rights = [f"--reuid={uid}", f"--regid={uid}", f"--groups={_GROUP}", "--bounding-set=-all", "--no-new-privs"]
-    environment = [
-        "/usr/bin/env",
-        "--chdir=/",
-        "-i",
-        f"PYTHONPATH={everybodys_programs()}",
-        "HOME=/nonexistent",
-        "LANG=C.UTF-8",
-    ]
-    return [setpriv, *rights, *environment, os.path.realpath(sys.executable), *arguments]
+    return as_user(uid, _GROUP, *arguments)
 
 
 @pytest.fixture

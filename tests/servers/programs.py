@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import atexit
 import importlib.metadata
+import os
 import re
 import shutil
+import sys
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from tests.servers.process import server_directory
+from tests.servers.process import require, server_directory
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("extauth", "migrator", "cli_client", "wire")
+
+
+def as_user(uid: int, group: int, *arguments: str) -> list[str]:
+    """A command line that runs our Python as `uid`, in `group` too, with no rights left over."""
+    setpriv = require("setpriv", "util-linux")
+    rights = [f"--reuid={uid}", f"--regid={uid}", f"--groups={group}", "--bounding-set=-all", "--no-new-privs"]
+    environment = [
+        "/usr/bin/env",
+        "--chdir=/",
+        "-i",
+        f"PYTHONPATH={everybodys_programs()}",
+        "HOME=/nonexistent",
+        "LANG=C.UTF-8",
+    ]
+    return [setpriv, *rights, *environment, os.path.realpath(sys.executable), *arguments]
 
 
 @lru_cache(maxsize=1)
