@@ -65,8 +65,8 @@ def test_the_order_of_asking_does_not_matter(messages: list[tuple[bytes, int]], 
 
 
 _PIECES = [
-    b"\n", b"\r\n", b"\n\n", b"Subject: a\n", b"Status: RO\n", b"x-keywords : b\r\n", b" folded\n", b" Status\n", b"X-UID: 7",
-    b"X-Uidless: 1\n", b"\0", b"body", b":\n",
+    b"\n", b"\r\n", b"\n\n", b"Subject: a\n", b"Status: RO\n", b"x-keywords : b\r\n", b" folded\n", b" Status\n",
+    b"X-UID: 7", b"X-Uidless: 1\n", b"\0", b"body", b":\n",
 ]  # fmt: skip
 
 
