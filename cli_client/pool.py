@@ -1,8 +1,9 @@
 """A bounded set of CLI sessions that many commands share.
 
-At most `size` sessions at once in this pool, and with a slot directory at most `slot_count` in all processes that use
-the directory. Waiters are served in the order they came, each until its own deadline. A session that was cancelled in,
-timed out or lost its place is closed, and its place goes to the next waiter.
+At most `size` sessions at once in this pool, and with a slot directory at most one for each of its slots in all
+processes that use the directory; a pool may keep to some of the slots (`slot_numbers`). Waiters are served in the order
+they came, each until its own deadline. A session that was cancelled in, timed out or lost its place is closed, and its
+place goes to the next waiter.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _REGAIN: Final = 10.0  # seconds until a place without a session is tried again:
 _FIRST_PAUSE: Final = 0.02  # seconds before a refused session or a taken slot is tried again; doubles
 _LONGEST_PAUSE: Final = 0.3
 _LOOK: Final = 0.5  # seconds between looks at idle sessions: how long another process may wait for a slot we do not use
+_REACH: Final = 5.0  # seconds for a first session: other processes give up what they do not use within one
 _YIELD: Final = 0.5  # seconds between two sessions given up for other processes: time for them to take the first
 _TICK: Final = 0.002  # seconds that a loop's timer may come early: uvloop counts whole milliseconds
 _LISTEN: Final = 0.05  # seconds between looks at whether somebody waits: two system calls, too dear for each command
@@ -55,7 +57,7 @@ class CliPool:
         size: int = 4,
         idle_seconds: float = 60.0,
         slots: Path | None = None,
-        slot_count: int | None = None,
+        slot_numbers: range | None = None,
     ) -> None:
         if size < 1:
             raise ValueError("a pool holds at least one session")
@@ -64,7 +66,8 @@ class CliPool:
         self._password = password
         self._tls = tls
         self._idle_seconds = idle_seconds
-        self._slots = SlotDirectory(slots, slot_count or size) if slots is not None else None
+        self._slot_numbers = slot_numbers or range(size)
+        self._slots = SlotDirectory(slots, self._slot_numbers.stop) if slots is not None else None
         self._size = size
         self._free = size  # places not taken by a command
         self._withdrawn = 0  # places that the server refused for now
@@ -114,6 +117,17 @@ class CliPool:
             self._drop_idle()  # they were opened before the one that is gone: a restart closed them all
             session = await self._open(deadline)
             return await session.connection.run(command, deadline=deadline)
+        finally:
+            self._give_back(session, loop.time())
+
+    async def reach(self, timeout: float = _REACH) -> None:
+        """Have a session, so that trouble shows before anything is begun. Raises what `run` does."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        await self._take_place(deadline)
+        session: _Session | None = None
+        try:
+            session = self._take_idle(loop.time()) or await self._open(deadline)
         finally:
             self._give_back(session, loop.time())
 
@@ -221,11 +235,11 @@ class CliPool:
     async def _open_now(self, deadline: float) -> _Session:
         slot: Slot | None = None
         if self._slots is not None:
-            slot = self._slots.try_take()
+            slot = self._slots.try_take(self._slot_numbers)
             if slot is None:
                 if not self._open_sessions:
                     self._slots.raise_hand()
-                raise SessionsExhausted(f"{self.endpoint}: all sessions are in use by other processes")
+                raise SessionsExhausted(f"{self.endpoint}: all sessions that we may have are in use by other processes")
         session: _Session | None = None
         try:
             connection = await CliConnection.connect(

@@ -21,7 +21,7 @@ from cli_client.errors import NoSuchAccount, NoSuchDomain
 from cli_client.format import Value
 from extauth.cutover_checks import Finding, answers, is_communigate, logs_in, mail_arrives
 from extauth.strangers import make_password
-from migrator.cli_pool import open_pool
+from migrator.cli_pool import open_pool_beside
 from migrator.delta_command import lines_of, opens_mailboxes
 from migrator.ledger.deltas import queue_deltas
 from migrator.ledger.store import Store
@@ -98,7 +98,7 @@ class Cutover:
         self.memory = Memory.read(settings.state.directory / "cutover.json")
         self._ports = ports
         self._now = now
-        self._pool = open_pool(settings, 1, counted=False)
+        self._pool = open_pool_beside(settings)
         self._cli = Cli(self._pool)
         self.steps = self._steps()
 

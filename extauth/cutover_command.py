@@ -11,9 +11,9 @@ from typing import Final
 
 from extauth.cutover import Cutover, Ports, Step, as_json
 from extauth.cutover_checks import Finding
-from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, NEEDS_A_PERSON, UNAVAILABLE, USAGE
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, NEEDS_A_PERSON, USAGE, code_of
 from migrator.settings import Settings
-from wire.outcome import Scope, Trouble
+from wire.outcome import Trouble
 
 _MARKS: Final = {True: "ok   ", False: "WRONG", None: "     "}
 
@@ -32,7 +32,7 @@ def cutover(settings: Settings, ports: Ports, name: str, *, action: str, for_pro
         return asyncio.run(_cutover(settings, ports, name, action=action, for_program=for_program))
     except Trouble as trouble:
         sys.stderr.write(f"extauth: {trouble}\n")
-        return CONFIGURATION if trouble.scope is Scope.SETUP else UNAVAILABLE
+        return code_of(trouble)
     except ValueError as error:
         sys.stderr.write(f"extauth: {error}: move it away to begin anew\n")
         return CONFIGURATION

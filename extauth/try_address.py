@@ -17,8 +17,8 @@ from extauth.probe import Prober
 from extauth.strangers import make_password, make_stranger, make_strangers
 from extauth.verify import Verifier
 from migrator.alias_names import Lead, Leads
-from migrator.cli_pool import open_pool
-from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, UNAVAILABLE
+from migrator.cli_pool import open_pool_beside
+from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, UNAVAILABLE, code_of
 from migrator.settings import DomainSettings, Settings
 from wire.outcome import Answer, Scope, Trouble, Verdict
 from wire.secret import Secret
@@ -54,7 +54,7 @@ class _Trial:
         gates = Gates(settings.domains)
         self._prober = Prober(own, under_way, gates)
         self._verifier = Verifier(own, under_way, gates)
-        self._pool = open_pool(settings, 1, counted=False)
+        self._pool = open_pool_beside(settings)
         self._cli = Cli(self._pool)
 
     async def run(self, name: str, password: Secret) -> int:
@@ -103,10 +103,11 @@ class _Trial:
     async def _new(self, address: str, domain: DomainSettings) -> int:
         say = self._say
         try:
+            await self._pool.reach()
             exists = await self._look(address)
         except Trouble as trouble:
             say(f"CommuniGate: {trouble}")
-            return CONFIGURATION if trouble.scope is Scope.SETUP else UNAVAILABLE
+            return code_of(trouble)
         if exists:
             say("NEW:      the account exists: OK")
             return 0

@@ -99,7 +99,7 @@ def accounts(  # one parameter for each option
         output, new_name, ldap_output, ldap_base, forwards, bad, report, hashes, dry_run=dry_run, as_json=as_json
     )
     _refuse_own_files(wanted, source)
-    settings = _configuration(config) if apply or config is not None else None
+    settings = _configuration(config, asks_cli=apply) if apply or config is not None else None
     by_address = (names or ("address" if kind.startswith("exchange") else "login")) == "address"
     rules = _rules(settings, domain, same_domain, passwords, by_address=by_address)
     path = journal or file.with_name(f"{file.name}.journal")
@@ -175,8 +175,10 @@ def _more(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _configuration(path: Path | None) -> Settings:
-    return read_configuration(path or Path(os.environ.get("EXTAUTH_CONFIG") or DEFAULT_PATH), check_files=False)
+def _configuration(path: Path | None, *, asks_cli: bool) -> Settings:
+    """Without the keys, which an import does not need; the CLI's password only where it is needed."""
+    path = path or Path(os.environ.get("EXTAUTH_CONFIG") or DEFAULT_PATH)
+    return read_configuration(path, check_files=asks_cli, check_keys=False)
 
 
 def _surveyed(source: Source, rules: Rules, wanted: Wanted) -> AccountsRun:
@@ -193,7 +195,7 @@ async def _make(
     external: bool, jobs: int | None,
 ) -> int:  # fmt: skip
     from cli_client.commands import Cli
-    from migrator.cli_pool import open_pool
+    from migrator.cli_pool import open_pool_beside
     from migrator.directory.account import settings_of
     from migrator.directory.creation import Creation, Making
     from migrator.directory.creation_journal import CreationJournal
@@ -209,8 +211,9 @@ async def _make(
     def open_journal() -> CreationJournal:
         return CreationJournal(path, str(communigate.cli), writes=not job.wanted.dry_run)
 
-    pool = open_pool(settings, min(jobs or communigate.connections, communigate.connections), counted=False)
+    pool = open_pool_beside(settings, jobs or communigate.connections)
     try:
+        await pool.reach()
         with open_journal() as journal:
             making = Making(settings_for, mailboxes, external, jobs or communigate.connections)
             creation = Creation(Cli(pool), journal, making)

@@ -10,12 +10,25 @@ from migrator.settings import Settings
 _SESSIONS: Final = "cli-sessions"  # in the state directory: the sessions of all processes together
 
 
-def open_pool(settings: Settings, size: int, *, counted: bool = True) -> CliPool:
-    """A pool of at most `size` sessions; none is opened yet.
+def open_pool(settings: Settings, size: int) -> CliPool:
+    """A pool of at most `size` sessions for helper or worker; none is opened yet.
 
-    `counted` with those of all other processes, which together keep to `communigate.connections`: that needs the state
-    directory.
+    They count with those of all other processes, which together keep to `communigate.connections`.
     """
+    return _open(settings, size, range(settings.communigate.connections))
+
+
+def open_pool_beside(settings: Settings, size: int = 1) -> CliPool:
+    """The same for a person's command: it leaves one session, where there are several, to the helper's logins.
+
+    Before there is a state directory there is no helper either, and nothing to count with.
+    """
+    most = settings.communigate.connections
+    numbers = range(min(1, most - 1), most)
+    return _open(settings, min(size, len(numbers)), numbers, counted=settings.state.directory.is_dir())
+
+
+def _open(settings: Settings, size: int, numbers: range, *, counted: bool = True) -> CliPool:
     communigate = settings.communigate
     return CliPool(
         communigate.cli,
@@ -24,5 +37,5 @@ def open_pool(settings: Settings, size: int, *, counted: bool = True) -> CliPool
         tls=communigate.tls,
         size=size,
         slots=settings.state.directory / _SESSIONS if counted else None,
-        slot_count=communigate.connections,
+        slot_numbers=numbers,
     )

@@ -24,10 +24,10 @@ config_option = click.option(
 )
 
 
-def read_configuration(path: Path, *, check_files: bool = True) -> Settings:
+def read_configuration(path: Path, *, check_files: bool = True, check_keys: bool = True) -> Settings:
     """The settings; a file that cannot be used ends the program, with every problem in a line of its own."""
     try:
-        return load_settings(path, check_files=check_files)
+        return load_settings(path, check_files=check_files, check_keys=check_keys)
     except ConfigurationTrouble as trouble:
         for line in trouble.lines():
             click.echo(line, err=True)
@@ -43,13 +43,15 @@ def fail(code: int, *lines: str) -> NoReturn:
 
 def fail_at_cli(trouble: Trouble, *, otherwise: int) -> NoReturn:
     """End the program because of what CommuniGate's CLI, or the way to it, came to; `otherwise` for a refusal."""
-    from cli_client.errors import CliLoginRefused  # noqa: PLC0415 - most commands never ask CommuniGate
+    from cli_client.errors import CliLoginRefused, SessionsExhausted  # noqa: PLC0415 - most commands never ask CommuniGate
 
     match trouble:
         case CliLoginRefused():
             fail(LOGIN_REFUSED, f"CommuniGate refuses the login of [communigate]: {trouble}")
         case SetupTrouble():
             fail(CONFIGURATION, str(trouble))
+        case SessionsExhausted():
+            fail(TRY_LATER, f"{trouble}; [communigate] connections is how many there may be, one for the helper")
         case Unreachable():
             fail(UNAVAILABLE, f"CommuniGate's CLI cannot be reached: {trouble}")
         case Temporary():

@@ -136,11 +136,18 @@ class _Reader:
     """Everything that was found wrong, and every file that was looked at."""
 
     def __init__(
-        self, path: Path, lines: Mapping[tuple[str, ...], int], *, check_files: bool, check_places: bool
+        self,
+        path: Path,
+        lines: Mapping[tuple[str, ...], int],
+        *,
+        check_files: bool,
+        check_keys: bool,
+        check_places: bool,
     ) -> None:
         self.path = path
         self.lines = lines
         self.check_files = check_files
+        self.check_keys = check_files and check_keys
         self.check_places = check_places
         self.problems: list[Problem] = []
         self.files: list[Path] = [path]
@@ -201,12 +208,17 @@ class _Reader:
 
 
 def load_settings(
-    path: Path, environ: Mapping[str, str] = os.environ, *, check_files: bool = True, check_places: bool = False
+    path: Path,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    check_files: bool = True,
+    check_keys: bool = True,
+    check_places: bool = False,
 ) -> Settings:
     """Read and check `path`. ConfigurationTrouble lists every problem at once.
 
-    `check_files=False` leaves out the files it names (for the command that makes the keys); `check_places=True` also
-    looks whether the directories of state and log are there.
+    `check_files=False` leaves out the files it names (for the command that makes the keys), `check_keys=False` only
+    those keys; `check_places=True` also looks whether the directories of state and log are there.
     """
     path = Path(path)
     try:
@@ -226,7 +238,7 @@ def load_settings(
         # only the place: the text of a broken line may hold a password
         found = [Problem("syntax", line, "not valid TOML here or just before: " + str(error).split(" (at", 1)[0])]
         raise ConfigurationTrouble(path, found, (path,)) from None
-    reader = _Reader(path, locate_keys(text), check_files=check_files, check_places=check_places)
+    reader = _Reader(path, locate_keys(text), check_files=check_files, check_keys=check_keys, check_places=check_places)
     _apply_environment(reader, document, environ)
     settings = _read_document(reader, document, mode)
     if reader.problems:
@@ -365,7 +377,7 @@ def _read_state(table: _Table, domains: Mapping[str, DomainSettings]) -> StateSe
         path = reader.resolve(read_text(value))
         reader.files.append(path)
         seals = any(domain.copies or domain.exports for domain in domains.values())
-        if reader.check_files and seals and not os.access(path, os.R_OK):
+        if reader.check_keys and seals and not os.access(path, os.R_OK):
             raise ValueError(f"cannot read {path}; `migrator keygen --config {reader.path}` makes it")
         return path
 
@@ -375,7 +387,7 @@ def _read_state(table: _Table, domains: Mapping[str, DomainSettings]) -> StateSe
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError:
             return path  # not there, or not ours to look at: only the worker opens it
-        if reader.check_files and mode & 0o077:
+        if reader.check_keys and mode & 0o077:
             raise ValueError(f"{path} is open to others (mode {mode:04o}); chmod 600 it")
         return path
 
@@ -385,7 +397,7 @@ def _read_state(table: _Table, domains: Mapping[str, DomainSettings]) -> StateSe
             from migrator.digest_key import find_trouble  # noqa: PLC0415 - grace is off by default
 
             reader.files.append(path)
-            if reader.check_files and (trouble := find_trouble(path)):
+            if reader.check_keys and (trouble := find_trouble(path)):
                 raise ValueError(trouble)
         return path
 

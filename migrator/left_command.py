@@ -14,10 +14,10 @@ from typing import Final
 import click
 
 from migrator.command_line import config_option, fail, read_configuration
-from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, UNAVAILABLE
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, code_of
 from migrator.left import WHAT, Left, Tool
 from migrator.settings import Settings
-from wire.outcome import Scope, Temporary, Trouble
+from wire.outcome import Temporary, Trouble
 
 _SHOWN: Final = 20  # names below each tool; --json, --csv and --list have all
 _COLUMNS: Final = ("Name", "Standing", "Hash", "Tool", "Mail", "Reason")
@@ -42,8 +42,7 @@ def left(  # noqa: PLR0917 - click hands them over by name
     try:
         found = asyncio.run(_survey(settings, domain, ask_communigate=not no_cli))
     except Trouble as trouble:
-        setup = not isinstance(trouble, Temporary) or trouble.scope is Scope.SETUP
-        fail(CONFIGURATION if setup else UNAVAILABLE, str(trouble))
+        fail(code_of(trouble) if isinstance(trouble, Temporary) else CONFIGURATION, str(trouble))
     chosen = [one for one in found if tool in (None, one.tool.value)]
     if csv_path is not None:
         _write(csv_path, chosen)
@@ -60,13 +59,15 @@ def left(  # noqa: PLR0917 - click hands them over by name
 
 async def _survey(settings: Settings, domain: str, *, ask_communigate: bool) -> list[Left]:
     from cli_client.commands import Cli
-    from migrator.cli_pool import open_pool
+    from migrator.cli_pool import open_pool_beside
     from migrator.ledger.store import Store
     from migrator.left_survey import LeftSurvey
 
     store = Store(settings.state.path)
-    pool = open_pool(settings, settings.communigate.connections)
+    pool = open_pool_beside(settings, settings.communigate.connections)
     try:
+        if ask_communigate:
+            await pool.reach()
         return await LeftSurvey(settings, store, Cli(pool) if ask_communigate else None, only=domain).run(_progress)
     finally:
         await pool.close()

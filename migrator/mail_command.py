@@ -15,7 +15,7 @@ import click
 from cli_client.errors import UnknownCommand
 from cli_client.mail_commands import MailCli
 from migrator.alias_work import InputTrouble, Known
-from migrator.cli_pool import open_pool
+from migrator.cli_pool import open_pool_beside
 from migrator.command_line import fail, fail_at_cli
 from migrator.config import ConfigurationTrouble, load_settings
 from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, TRY_LATER
@@ -66,7 +66,7 @@ class Session:
     def run(self, work: Work, *, offline: bool) -> NoReturn:
         """Read, plan, make, tell."""
         try:
-            settings = load_settings(self._config, check_files=False)
+            settings = load_settings(self._config, check_files=not offline, check_keys=False)
             choices, undecided, results = asyncio.run(self._run(work, settings, offline))
         except ConfigurationTrouble as trouble:
             fail(CONFIGURATION, *trouble.lines())
@@ -96,9 +96,10 @@ class Session:
         if offline:
             work.read(known)
             return *work.plan(known), []
-        pool = open_pool(settings, communigate.connections, counted=False)
+        pool = open_pool_beside(settings, communigate.connections)
         cli = MailCli(pool)
         try:
+            await pool.reach()
             known.domains = frozenset(name.lower() for name in await cli.list_domains())
             for domain in sorted(work.read(known) & known.domains):
                 await _learn(cli, domain, known)
