@@ -167,7 +167,7 @@ async def test_mailboxes_and_messages_survive_the_round_trip(peer: Peer) -> None
     mailbox = encode_mailbox("Grüße & Ко") + separator + b'in "quotes"'
     with suppress(MailboxUnavailable):
         await client.create(mailbox)
-    await client.subscribe(mailbox)
+    assert await client.subscribe([mailbox]) == {}
     messages = [message.content for message in generated()]
     dates = [internal_date(spread_date(number)) for number in range(len(messages))]
     for content, date in zip(messages, dates, strict=True):

@@ -15,10 +15,9 @@ import pwd
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.servers.process import LOOPBACK, ServerTrouble, Watched, free_ports, server_directory
+from tests.servers.private_server import PrivateServer
+from tests.servers.process import free_ports
 from tests.servers.unpacked import environment, unpacked
 
 _MAIL_USER = "mail"
@@ -36,77 +35,43 @@ _SETTINGS = {
 }
 
 
-class Courier:
+class Courier(PrivateServer):
     """One instance. `with Courier({"u1": b"secret"}) as old: old.imap_port`.
 
-    With `preauth`, every connection is that user's. `stop()` and `start()` make an outage: same port, same mail.
+    With `preauth`, every connection is that user's.
     """
 
     def __init__(self, users: Mapping[str, bytes], *, preauth: str = "", quota: str = "") -> None:
-        self.host = LOOPBACK
+        super().__init__("courier.log")
         self.users = dict(users)
-        self.directory = server_directory()
         self.mail_dir = self.directory / "mail"
         self.imap_port = 0
         self.preauth = preauth
         self._settings = {**_SETTINGS, **({"MAILDIRQUOTA": quota} if quota else {})}
-        self._server = Watched(self.directory, self.directory / "courier.log")
         account = pwd.getpwnam(_MAIL_USER)
         self._uid, self._gid = account.pw_uid, account.pw_gid
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
+    def _choose_ports(self) -> None:
+        (self.imap_port,) = free_ports(1)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Start, or start again on the same port."""
-        first = not self.imap_port
-        imapd = unpacked("usr/bin/imapd")
+    def _launch(self) -> None:
         for login in self.users:
             self._make_home(login)
-        for attempt in range(4):
-            if first:
-                (self.imap_port,) = free_ports(1)
-            settings = {
-                "port": self.imap_port,
-                "imapd": imapd,
-                "uid": self._uid,
-                "gid": self._gid,
-                "preauth": self.preauth,
-                "users": {login: base64.b64encode(word).decode() for login, word in self.users.items()},
-                "mail": str(self.mail_dir),
-                "monitor": unpacked("usr/libexec/gam_server"),
-                "environment": environment(GAM_CLIENT_ID=self.directory.name, **self._settings),
-            }
-            path = self.directory / "login.json"
-            path.write_text(json.dumps(settings), "utf-8")
-            command = [sys.executable, str(Path(__file__).with_name("courier_login.py")), str(path)]
-            try:
-                self._server.start(command, self.host, [self.imap_port])
-            except ServerTrouble:
-                self._server.stop()
-                if first and attempt < 3:
-                    continue  # a stranger may have taken the port meanwhile
-                raise
-            return
-
-    def stop(self) -> None:
-        """Stop the server and its sessions, and keep the mail."""
-        self._server.stop()
-
-    def close(self) -> None:
-        """Stop and remove everything."""
-        self.stop()
-        self._server.remove()
+        settings = {
+            "port": self.imap_port,
+            "imapd": unpacked("usr/bin/imapd"),
+            "uid": self._uid,
+            "gid": self._gid,
+            "preauth": self.preauth,
+            "users": {login: base64.b64encode(word).decode() for login, word in self.users.items()},
+            "mail": str(self.mail_dir),
+            "monitor": unpacked("usr/libexec/gam_server"),
+            "environment": environment(GAM_CLIENT_ID=self.directory.name, **self._settings),
+        }
+        path = self.directory / "login.json"
+        path.write_text(json.dumps(settings), "utf-8")
+        command = [sys.executable, str(Path(__file__).with_name("courier_login.py")), str(path)]
+        self._server.start(command, self.host, [self.imap_port])
 
     def home(self, login: str) -> Path:
         """Where the mail of `login` lives."""

@@ -15,10 +15,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.servers.process import LOOPBACK, ServerTrouble, Watched, free_ports, server_directory
+from tests.servers.private_server import PrivateServer
+from tests.servers.process import ServerTrouble, free_ports
 from tests.servers.raw_imap import RawImap
 from tests.servers.unpacked import environment, unpacked
 
@@ -60,10 +59,10 @@ EVENTS {{
 """
 
 
-class Cyrus:
+class Cyrus(PrivateServer):
     """One instance. `with Cyrus({"u1": b"secret"}) as old: old.imap_port`.
 
-    `stop()` and `start()` make an outage: the same port, the same mail. `unix` chooses `/` or `.` as the separator,
+    `unix` chooses `/` or `.` as the separator,
     `alternative` whether a user's mailboxes stand beside INBOX or under it.
     """
 
@@ -75,59 +74,29 @@ class Cyrus:
         alternative: bool = True,
         extra: str = "",
     ) -> None:
-        self.host = LOOPBACK
+        super().__init__("cyrus.log")
         self.users = dict(users or {})
-        self.directory = server_directory()
         self.imap_port = 0
         self.separator = b"/" if unix else b"."
         self._options = {"unix": _yes(unix), "alternative": _yes(alternative), "extra": extra}
-        self._server = Watched(self.directory, self.directory / "cyrus.log")
         self._passwords = _Passwords(self.directory / "mux", self.users)
         account = pwd.getpwnam(_MAIL_USER)
         self._uid, self._gid = account.pw_uid, account.pw_gid
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def start(self) -> None:
         """Start, or start again on the same port; the users' INBOXes are made the first time."""
-        first = not self.imap_port
+        first = not self._has_ports
         if first:
             self._prepare()
         self._passwords.open()
-        for attempt in range(4):
-            if first:
-                self._write_configuration()
-            try:
-                self._run_master()
-            except ServerTrouble:
-                self._server.stop()
-                if first and attempt < 3:
-                    continue  # a stranger may have taken the port meanwhile
-                raise
-            break
+        super().start()
         if first:
             self.add_users(self.users)
 
     def stop(self) -> None:
         """Stop the server and keep its mail; connections to its port are refused from now on."""
-        self._server.stop()
+        super().stop()
         self._passwords.close()
-
-    def close(self) -> None:
-        """Stop and remove everything."""
-        self.stop()
-        self._server.remove()
 
     def admin(self) -> RawImap:
         """A session of the administrator's, in whose eyes a user's INBOX is `user/NAME`."""
@@ -144,11 +113,6 @@ class Cyrus:
             for login in users:
                 session.create(b"user" + self.separator + login.encode())
 
-    @property
-    def pid(self) -> int:
-        """The master process, while it runs."""
-        return self._server.pid
-
     def _prepare(self) -> None:
         for name in ("conf", "spool", "conf/db", "conf/proc", "conf/lock", "conf/socket"):
             path = self.directory / name
@@ -156,15 +120,21 @@ class Cyrus:
             os.chown(path, self._uid, self._gid)
         os.chown(self.directory, self._uid, self._gid)
 
-    def _write_configuration(self) -> None:
+    def _choose_ports(self) -> None:
         (self.imap_port,) = free_ports(1)
+
+    def _was_taken(self, trouble: ServerTrouble) -> bool:
+        return True  # its log goes to syslog, where nobody of the tests reads it
+
+    def _write_configuration(self) -> None:
         text = _IMAPD.format(directory=self.directory, user=_MAIL_USER, admin=ADMIN, **self._options)
         (self.directory / "imapd.conf").write_text(text, "utf-8")
         imapd = unpacked("usr/lib/cyrus/bin/imapd")
         services = _SERVICES.format(imapd=imapd, directory=self.directory, host=self.host, port=self.imap_port)
         (self.directory / "cyrus.conf").write_text(services, "utf-8")
 
-    def _run_master(self) -> None:
+    def _launch(self) -> None:
+        self._write_configuration()
         configuration = str(self.directory / "imapd.conf")
         subprocess.run(
             [unpacked("usr/lib/cyrus/bin/ctl_cyrusdb"), "-C", configuration, "-r"],

@@ -11,11 +11,10 @@ import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.certificates import ServerCertificate
-from tests.servers.process import LOOPBACK, ServerTrouble, Watched, free_ports, require, server_directory, tail
+from tests.servers.private_server import PrivateServer
+from tests.servers.process import LOOPBACK, free_ports, require
 
 _MAIL_USER = "mail"  # Debian's; Dovecot refuses uid 0
 
@@ -123,7 +122,7 @@ service pop3 {{
 """
 
 
-class Dovecot:
+class Dovecot(PrivateServer):
     """One instance. `with Dovecot({"u1": b"secret"}) as old: old.imap_port`.
 
     `stop()` and `start()` make an outage: the same ports, the same mail. Passwords may hold any bytes
@@ -148,12 +147,10 @@ class Dovecot:
         host: str = LOOPBACK,
         extra: str = "",
     ) -> None:
-        self.host = host
+        super().__init__("dovecot.log", host)
         self.users = dict(users or {})
         self.masters = dict(masters or {})
-        self.directory = server_directory()
         self.mail_dir = self.directory / "mail"
-        self.log = self.directory / "dovecot.log"
         self.imap_port = self.imaps_port = self.pop3_port = self.pop3s_port = 0
         self._storage = _STORAGE[storage]
         self._options = {
@@ -170,53 +167,17 @@ class Dovecot:
         }
         self._certificate = certificate
         self._extra = extra
-        self._server = Watched(self.directory, self.log)
         account = pwd.getpwnam(_MAIL_USER)
         self._uid, self._gid = account.pw_uid, account.pw_gid
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Start, or start again on the same ports. A port taken meanwhile by a stranger is replaced, once each try."""
+    def _launch(self) -> None:
         program = require("dovecot", "dovecot-imapd dovecot-pop3d")
         self.mail_dir.mkdir(exist_ok=True)
         os.chown(self.mail_dir, self._uid, self._gid)
         self._write_users()
-        first = not self.imap_port
-        for attempt in range(4):
-            if first:
-                self._choose_ports()
-            self._write_configuration()
-            ports = [self.imap_port, self.pop3_port]
-            try:
-                self._server.start([program, "-F", "-c", str(self.directory / "dovecot.conf")], self.host, ports)
-            except ServerTrouble as trouble:
-                self._server.stop()
-                if first and attempt < 3 and "already in use" in str(trouble):
-                    continue
-                raise
-            return
-
-    def stop(self) -> None:
-        """Stop the server and keep its mail; connections to its ports are refused from now on."""
-        self._server.stop()
-
-    def close(self) -> None:
-        """Stop and remove everything."""
-        self.stop()
-        self._server.remove()
-
-    @property
-    def pid(self) -> int:
-        """The master process, while it runs."""
-        return self._server.pid
+        self._write_configuration()
+        command = [program, "-F", "-c", str(self.directory / "dovecot.conf")]
+        self._server.start(command, self.host, [self.imap_port, self.pop3_port])
 
     def add_user(self, login: str, password: bytes) -> None:
         """Add a user or change a password. Dovecot looks at the file again within a second."""
@@ -226,10 +187,6 @@ class Dovecot:
     def home(self, login: str) -> Path:
         """Where the mail of `login` lives."""
         return self.mail_dir / login.lower()
-
-    def log_tail(self) -> str:
-        """The end of Dovecot's log, for the text of a failure."""
-        return tail(self.log)
 
     def _choose_ports(self) -> None:
         self.imap_port, self.pop3_port, tls_imap, tls_pop = free_ports(4, self.host)

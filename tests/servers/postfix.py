@@ -10,11 +10,10 @@ import pwd
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.certificates import ServerCertificate
-from tests.servers.process import LOOPBACK, ServerTrouble, Watched, free_ports, require, server_directory, tail
+from tests.servers.private_server import PrivateServer
+from tests.servers.process import LOOPBACK, free_ports, require
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -81,7 +80,7 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-class Postfix:
+class Postfix(PrivateServer):
     """One instance. `with Postfix(["u1@old.test"]) as old: old.port`.
 
     Recipients outside `users` and `aliases` get `550 5.1.1`, other domains `554 5.7.1`. A user written
@@ -98,63 +97,24 @@ class Postfix:
         host: str = LOOPBACK,
         extra: str = "",
     ) -> None:
-        self.host = host
+        super().__init__("postfix.log", host)
         self.port = 0
         self.users = set(users)
         self.aliases = dict(aliases or {})
-        self.directory = server_directory()
-        self.log = self.directory / "postfix.log"
         self._domains = set(domains)
         self._certificate = certificate
         self._extra = extra
-        self._server = Watched(self.directory, self.log)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    def _choose_ports(self) -> None:
+        (self.port,) = free_ports(1, self.host)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def start(self) -> None:
-        """Start, or start again on the same port."""
+    def _launch(self) -> None:
         program = require("postfix", "postfix")
         self._prepare()
-        first = not self.port
-        for attempt in range(4):
-            if first:
-                (self.port,) = free_ports(1, self.host)
-            self._write_configuration()
-            etc = self.directory / "etc"
-            pid_file = self.directory / "spool" / "pid" / "master.pid"
-            try:
-                self._server.start([program, "-c", str(etc), "start-fg"], self.host, [self.port], pid_file)
-            except ServerTrouble as trouble:
-                self._server.stop()
-                if first and attempt < 3 and "already in use" in str(trouble):
-                    continue
-                raise
-            return
-
-    def stop(self) -> None:
-        """Stop the server; its port refuses connections from now on."""
-        self._server.stop()
-
-    def close(self) -> None:
-        """Stop and remove everything."""
-        self.stop()
-        self._server.remove()
-
-    @property
-    def pid(self) -> int:
-        """The master process, while it runs."""
-        return self._server.pid
-
-    def log_tail(self) -> str:
-        """The end of Postfix's log, for the text of a failure."""
-        return tail(self.log)
+        self._write_configuration()
+        pid_file = self.directory / "spool" / "pid" / "master.pid"
+        command = [program, "-c", str(self.directory / "etc"), "start-fg"]
+        self._server.start(command, self.host, [self.port], pid_file)
 
     def _prepare(self) -> None:
         for name in ("etc", "spool", "data"):
