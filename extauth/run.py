@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from extauth.daemon import Daemon
 from extauth.log import LogFile, configure
 from extauth.notices import Notices
-from wire.descriptors import raise_limit
+from wire.descriptors import keep_standard_streams, raise_limit
 
 if TYPE_CHECKING:
     from extauth.service import Service
@@ -30,6 +30,7 @@ _YOUNG: Final = 10_000  # objects until the collector looks: a request leaves ne
 
 def run_helper(config: Path) -> int:
     """Serve on descriptors 0 and 1 until the end of input; 0. Nothing is ever written to descriptor 2."""
+    keep_standard_streams()
     raise_limit()
     log_file = LogFile()
     log_file.close_stderr()

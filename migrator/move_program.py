@@ -40,6 +40,7 @@ from migrator.proof import render_preview, render_report
 from migrator.quarantine import Quarantine
 from migrator.report import CopyInterrupted, Report, SameMailbox, SourceRefused, TargetRefused
 from migrator.screen import Screen, complain, print_line
+from wire.descriptors import keep_standard_streams
 from wire.endpoint import Endpoint, Security, TlsPolicy, parse_endpoint
 from wire.outcome import ProtocolTrouble, Scope, SetupTrouble, Temporary, Trouble
 from wire.secret import Secret
@@ -51,7 +52,7 @@ class UsageTrouble(Exception):
 
 def run_program(name: str, usage: str, arguments: Sequence[str], work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run a program to its exit code. Every end is one line on stderr, but for a bug, which brings its traceback."""
-    _keep_standard_descriptors()
+    keep_standard_streams()
     if list(arguments) == ["--help"]:
         print_line(usage)
         return DONE
@@ -69,21 +70,6 @@ def run_program(name: str, usage: str, arguments: Sequence[str], work: Callable[
     except Exception:  # noqa: BLE001 - the outermost scope: a bug has its own exit code, and its traceback
         traceback.print_exc()
         return OUR_FAULT
-
-
-def _keep_standard_descriptors() -> None:
-    """Started without stdin, stdout or stderr, no file of ours may take its place and get the output."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull)  # noqa: SIM115 - it stays open in place of stdin
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the same
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the same
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:

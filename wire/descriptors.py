@@ -1,4 +1,4 @@
-"""File descriptors: as many as the system gives, and a few kept back from connections.
+"""File descriptors: the standard three, as many as the system gives, and a few kept back from connections.
 
 A process that has used up all of them on connections can neither open its log after a rotation nor its ledger.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from typing import Final
 
 RESERVE: Final = 32  # the ledger's six, the log, files of the configuration, name lookups, locks
@@ -38,3 +39,21 @@ def is_short() -> bool:
         return False  # whoever opens something now hears why
     os.close(lowest)
     return lowest >= for_connections()
+
+
+def keep_standard_streams() -> None:
+    """Lay /dev/null where stdin, stdout or stderr is missing, before anything else is opened.
+
+    Else a file or socket of ours takes its number and gets the output; and libuv aborts when it closes such a one.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - it stays open in place of stdin
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the same
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the same

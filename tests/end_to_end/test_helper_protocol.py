@@ -139,6 +139,19 @@ async def test_stdin_may_be_anything(tmp_path: Path, kind: str) -> None:
     assert sorted(line[:4] for line in lines[1:3]) == [b"2 ER", b"3 FA"]
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+async def test_a_descriptor_may_be_missing(tmp_path: Path, closed: str) -> None:
+    """Started without stdin, stdout or stderr, the helper serves or ends; it never dies of what took their numbers."""
+    command = f'exec "{sys.executable}" -m extauth serve --config "{write_config(tmp_path)}" {closed}'
+    process = await asyncio.create_subprocess_shell(
+        command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(b"1 INTF 7\n"), 30)
+    assert process.returncode == 0
+    assert err == b""
+    assert (b"1 INTF 7" in out.splitlines()) == (closed == "2>&-")
+
+
 async def test_stdout_may_be_a_socket(tmp_path: Path) -> None:
     """Stdin and stdout the same socket, as some starters have it."""
     ours, theirs = socket.socketpair()
