@@ -49,6 +49,7 @@ USAGE_TEXT: Final = (
     "--report FILE: a line for each account, tab-delimited; file.report if not given\n"
     "--resume: accounts that the report says are done are not looked at again"
 )
+_OPERANDS: Final = ("file", "sourceServer", "targetServer")
 _JOBS: Final = 4
 _MOST_JOBS: Final = 100  # each has two connections and its buffers
 _OK: Final = 0
@@ -56,7 +57,7 @@ _OK: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """The flags before the file."""
+    """Our own flags."""
 
     imap: bool = False
     jobs: int = _JOBS
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _move(arguments: Sequence[str]) -> int:
     wanted, rest = _own_flags(arguments)
-    if len(rest) < 3:
+    if len(rest) < len(_OPERANDS):
         raise UsageTrouble("a file and two servers are needed")
     file, source, target, *supplementary = rest
     options, stray = read_flags(supplementary, pop=not wanted.imap)
@@ -127,11 +128,11 @@ def _refuse_flags_for_one(options: CopyOptions) -> None:
 
 
 def _own_flags(arguments: Sequence[str]) -> tuple[_Wanted, list[str]]:
-    """The flags before the file, and what follows."""
+    """Our own flags, wherever they stand, and what else there is."""
     kinds: set[str] = set()
     jobs, report, resume = _JOBS, "", False
-    rest = list(arguments)
-    while rest and rest[0].startswith("--"):
+    rest, others = list(arguments), list[str]()
+    while rest:
         flag = rest.pop(0)
         if flag in ("--POP", "--IMAP"):
             kinds.add(flag)
@@ -145,11 +146,13 @@ def _own_flags(arguments: Sequence[str]) -> tuple[_Wanted, list[str]]:
             raise UsageTrouble("--report needs the name of a file")
         elif flag == "--resume":
             resume = True
+        elif flag.startswith("--") and len(others) < len(_OPERANDS):
+            raise UsageTrouble(f"{flag} cannot stand before the file and the servers")
         else:
-            raise UsageTrouble(f"{flag} cannot stand before the file")
+            others.append(flag)
     if len(kinds) > 1:
         raise UsageTrouble("--POP and --IMAP exclude each other")
-    return _Wanted(kinds == {"--IMAP"}, jobs, report, resume), rest
+    return _Wanted(kinds == {"--IMAP"}, jobs, report, resume), others
 
 
 class _Accounts:

@@ -97,7 +97,8 @@ def exit_code(end: Report | Preview | Trouble) -> int:
     if isinstance(end, ProtocolTrouble):
         return PROTOCOL
     if isinstance(end, Temporary):
-        return TRY_LATER if end.code or end.scope is Scope.USER else UNAVAILABLE
+        later = end.code and not end.code.startswith("5")  # 5xx to a connection is no promise of another time
+        return TRY_LATER if later or end.scope is Scope.USER else UNAVAILABLE
     return NEEDS_A_PERSON
 
 

@@ -108,7 +108,7 @@ async def connect(target: Submission, options: CopyOptions, around: Surroundings
         try:
             client = await SmtpClient.connect(target.endpoint, target.tls, helo=_own_name(), deadline=deadline)
         except Temporary as trouble:
-            if rest is None or not trouble.code:
+            if rest is None or not trouble.code.startswith("4"):
                 raise
             await around.sleep(rest)
             continue

@@ -40,16 +40,18 @@ async def submit_account(
     """Send every message of the maildrop that no earlier run has sent.
 
     Returns a Report also when single messages were refused. Raises MailboxUnavailable when the recipient is refused,
-    CopyInterrupted when either connection is lost or the server keeps saying "later", SourceRefused for the login.
+    CopyInterrupted when either connection is lost or the server keeps saying "later", another Temporary when the target
+    is not there from the start, SourceRefused for the login.
     """
     around = around or Surroundings()
 
     async def attempt(report: Report) -> None:
         pop = await PopSource.open(source, options.timeout, options.rate)
         box = MailboxReport("INBOX", target.recipient, messages=len(pop.listing), left=len(pop.listing))
-        report.mailboxes.append(box)
         run = _Submitting(pop, target, options, marks, around, box)
         try:
+            await run.begin()
+            report.mailboxes.append(box)
             await run.to_the_end()
         finally:
             run.close()
@@ -83,10 +85,10 @@ class _Submitting:
     gathered: list[Sending] = field(default_factory=list)  # not written down yet
     spent: bool = False  # patience with a message has ended, and nothing was accepted all the while
     counter: int = 0
-    todo: int = 0
+    wanted: list[int] = field(default_factory=list)
 
-    async def to_the_end(self) -> None:
-        """Submit what is left; then delete at the source, if that was asked for."""
+    async def begin(self) -> None:
+        """Find out what is left, and connect to the target if that is anything, before anything is fetched."""
         self.marks = await self.store.load()
         self.listing = Listing(self.pop.listing, self.marks)
         self.aside = PopAside(self.around.quarantine, self.target.recipient)
@@ -97,11 +99,17 @@ class _Submitting:
         wanted = [number for number, _ in self.pop.listing if self._state(number) is not UidlState.COPIED]
         wanted.sort(key=lambda number: self._state(number) is UidlState.REFUSED)
         self.report.already = len(self.pop.listing) - len(wanted)
-        wanted = leave_out_large(self.pop, wanted, self.options, self.report)
-        self.report.left = self.todo = len(wanted)
+        self.wanted = leave_out_large(self.pop, wanted, self.options, self.report)
+        self.report.left = len(self.wanted)
+        if self.wanted:
+            await self._connected()
+
+    async def to_the_end(self) -> None:
+        """Submit what is left; then delete at the source, if that was asked for."""
         try:
-            async with ReadAhead(self.pop.messages(wanted)) as ahead:
-                await self._send_all(ahead)
+            if self.wanted:
+                async with ReadAhead(self.pop.messages(self.wanted)) as ahead:
+                    await self._send_all(ahead)
         except (Exception, asyncio.CancelledError):
             await self._record(self._undone())
             if self.pop.broke_at:
@@ -222,7 +230,8 @@ class _Submitting:
                 raise self.refusal
             else:
                 await self._send_again()
-        self.around.progress(Progress("INBOX", self.todo - self.report.left, self.todo, self.report.octets))
+        todo = len(self.wanted)
+        self.around.progress(Progress("INBOX", todo - self.report.left, todo, self.report.octets))
 
     async def _hear_one(self) -> None:
         convoy = self.convoy

@@ -107,7 +107,7 @@ async def test_what_is_done_between_other_servers_is_not_done(tmp_path: Path) ->
         second.boxes[b"INBOX"].uidvalidity = 78
         path = make_list(tmp_path, ["a"])
         assert await run(str(path), *places) == 0
-        assert await run("--resume", str(path), places[0], f"127.0.0.1:{second.port}") == 0
+        assert await run(str(path), places[0], f"127.0.0.1:{second.port}", "--resume") == 0
         assert [len(server.boxes[b"INBOX"].messages) for server in (first, second)] == [1, 1]
 
 
@@ -117,7 +117,7 @@ async def test_json_is_one_object_with_every_account(tmp_path: Path, capsys: pyt
         path.write_bytes(b"Name\tPassword\tNewName\na\tx\ta2\n\tx\nb\tx\n")
         answers = iter([b"OK in", b"NO [AUTHENTICATIONFAILED] wrong"])
         old.accepts_login = lambda: next(answers)
-        assert await run("--jobs", "1", str(path), *places, "--json", "--verbose") == 1
+        assert await run(str(path), *places, "--json", "--jobs", "1", "--verbose") == 1
         value = json.loads(capsys.readouterr().out)
         assert value["exit_code"] == 1
         assert [(one["name"], one["new_name"], one["line"], one["exit_code"]) for one in value["accounts"]] == [

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from migrator import pop_smtp
+from migrator.exit_codes import PROTOCOL, TRY_LATER, UNAVAILABLE
 from migrator.ledger.marks import LedgerUidls
+from migrator.move_program import exit_code
 from migrator.options import CopyOptions
 from migrator.pop_smtp import Submission
 from migrator.pop_submit import WINDOW_MESSAGES, submit_account
@@ -109,6 +111,29 @@ async def test_a_target_that_takes_three_messages_at_a_time(tmp_path: Path, kind
         assert "waited for" in " ".join(box(report).notes)
 
 
+@pytest.mark.parametrize(
+    ("banner", "code", "connections"),
+    [
+        (b"554 5.3.2 go away", UNAVAILABLE, 1),
+        (b"421 4.3.2 not now", TRY_LATER, 1 + len(pop_smtp.RESTS)),
+        (b"good day", PROTOCOL, 1),
+    ],
+)
+async def test_a_target_that_does_not_let_us_begin(tmp_path: Path, banner: bytes, code: int, connections: int) -> None:
+    """Only "later" is waited for. Nothing is fetched, and with nothing to send the target is not even asked."""
+    async with pair(tmp_path, "pipelined") as (it, server):
+        server.banner = banner
+        with pytest.raises(Temporary) as caught:
+            await submit(it, server)
+        assert not isinstance(caught.value, CopyInterrupted)
+        assert exit_code(caught.value) == code
+        assert server.connections == connections
+        assert not [line for line in it.pop.log if line.startswith(b"RETR")]
+        it.pop.messages = []
+        assert box(await submit(it, server)).messages == 0
+        assert server.connections == connections
+
+
 @pytest.mark.parametrize("kind", AHEAD)
 async def test_a_message_that_is_always_wanted_later_keeps_no_other(tmp_path: Path, kind: str) -> None:
     async with pair(tmp_path, kind) as (it, server):
@@ -198,10 +223,13 @@ async def test_the_target_cut_after_every_byte(tmp_path: Path, kind: str, monkey
         for cut in range(whole):
             server.cut_after, server.said = cut, 0
             server.arrived.clear()
+            first = MailboxReport("", "")  # of a target that is gone before anything is fetched
             try:
                 first = box(await submit(it, server, copy=str(cut)))
             except CopyInterrupted as trouble:
                 first = box(trouble.report)
+            except Temporary:
+                assert not server.arrived
             server.cut_after = None
             report = box(await submit(it, server, copy=str(cut)))
             assert set(server.arrived) == set(EVERYTHING[:2]), cut

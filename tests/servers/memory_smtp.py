@@ -18,6 +18,7 @@ class MemorySmtp:
 
     def __init__(self, *extensions: bytes) -> None:
         self.extensions = (b"8BITMIME", b"SIZE 100000", *extensions)
+        self.banner = b"220 ready"
         self.port = 0
         self.arrived: list[bytes] = []
         self.recipients: list[list[bytes]] = []  # of each that arrived: the addresses of its RCPT commands
@@ -81,7 +82,7 @@ class _Dialogue:
             raise ConnectionError("the last word")
 
     async def run(self) -> None:
-        self.say(b"220 ready")
+        self.say(self.server.banner)
         while True:
             line = (await self.reader.readuntil(b"\n")).rstrip(b"\r\n")
             self.server.log.append(line)
