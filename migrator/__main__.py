@@ -234,15 +234,15 @@ def _source_of(settings: Settings, domain_name: str) -> str | None:
 @cli.command()
 @config_option
 @click.argument("accounts", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All whose copy is done.")
+@click.option("--all", "everything", is_flag=True, help="All whose copy is done, as without names.")
 @click.option("--domain", default="", help="Only accounts of this domain.")
 def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) -> None:
     """Queue a final pass for copies that are done: what came at the old server since, and flags that changed."""
     from migrator.delta_command import lines_of, opens_mailboxes
     from migrator.ledger.deltas import queue_deltas
 
-    if (everything or bool(domain)) == bool(accounts):
-        fail(USAGE, "name accounts, or say --all or --domain")
+    if accounts and (everything or domain):
+        fail(USAGE, "name accounts, or say --all or --domain, not both")
     opens = opens_mailboxes(read_configuration(path))
     found = _with_store(path, lambda store: queue_deltas(store, accounts or None, domain=domain, opens=opens))
     click.echo(f"{len(found.queued)} final passes queued, {len(found.under_way)} under way already")

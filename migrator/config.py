@@ -25,6 +25,7 @@ from migrator.config_values import (
     read_clean_text,
     read_create,
     read_endpoint,
+    read_name,
     read_names,
     read_networks,
     read_number,
@@ -116,6 +117,12 @@ class _Table:
     def problem(self, key: str, text: str) -> None:
         self.reader.problem((*self.name, key), text)
 
+    def missing(self, key: str, reason: str) -> None:
+        """A problem, unless what is there for `key` is one already."""
+        name = _dotted((*self.name, key))
+        if all(problem.key != name for problem in self.reader.problems):
+            self.problem(key, f"missing: {reason}")
+
     def take(self, key: str, read: Callable[[Any], T], default: T) -> T:
         """The value of `key` read by `read`, whose ValueError becomes a problem."""
         if key not in self.values:
@@ -149,11 +156,14 @@ class _Reader:
         self.check_files = check_files
         self.check_keys = check_files and check_keys
         self.check_places = check_places
+        self.variables: dict[tuple[str, ...], str] = {}  # keys set by the environment: the variables
         self.problems: list[Problem] = []
         self.files: list[Path] = [path]
 
     def problem(self, key: tuple[str, ...], text: str) -> None:
         line = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), 0)
+        if (variable := self.variables.get(key[:2])) is not None:
+            line, text = 0, f"{text} ({variable} sets it)"
         self.problems.append(Problem(_dotted(key), line, text))
 
     def check_place(self, key: tuple[str, ...], file: Path) -> None:
@@ -265,6 +275,7 @@ def _apply_environment(reader: _Reader, document: dict[str, Any], environ: Mappi
             table.pop("password", None)
             table.pop("password_file", None)
         table[key] = _environment_value(key, text)
+        reader.variables[section, key] = name
 
 
 def _environment_value(key: str, text: str) -> Any:
@@ -321,7 +332,7 @@ def _read_communigate(table: _Table, mode: int) -> CommuniGateSettings:
         password = table.take("password_file", lambda v: table.reader.secret_file(read_text(v)), password)
     settings = CommuniGateSettings(
         cli=table.take("cli", read_endpoint("cli"), parse_endpoint("127.0.0.1:106", "cli")),
-        login=table.take("login", read_clean_text, "postmaster"),
+        login=table.take("login", read_name, "postmaster"),
         password=password,
         imap=table.take("imap", read_endpoint("imap"), parse_endpoint("127.0.0.1:143", "imap")),
         smtp=table.take("smtp", read_endpoint("smtp"), parse_endpoint("127.0.0.1:25", "smtp")),
@@ -505,17 +516,17 @@ def _read_aliases(table: _Table, domain: str, path: Path) -> LiveFile[AliasNames
 
 def _check_domain(table: _Table, domain: DomainSettings, has_roster: bool) -> None:
     if domain.new == "probe" and domain.smtp is None:
-        table.problem("smtp", 'missing: new = "probe" asks this server by SMTP')
+        table.missing("smtp", 'new = "probe" asks this server by SMTP')
     if not has_roster and "roster" in (domain.new, domain.accept_all):
-        table.problem("roster", "missing: a file of the known addresses, one a line")
+        table.missing("roster", "a file of the known addresses, one a line")
     if domain.verify == "hashes" and domain.hashes is None:
-        table.problem("hashes", 'missing: verify = "hashes" looks passwords up in this file')
+        table.missing("hashes", 'verify = "hashes" looks passwords up in this file')
     for key, kind, reason in (
         ("verify", domain.verify, "passwords are tried there"),
         ("copy", domain.copy if domain.copies else "", "mail is copied from there"),
     ):
         if (kind == "imap" and domain.imap is None) or (kind == "pop" and domain.pop is None):
-            table.problem(kind, f'missing: {key} = "{kind}" and {reason}' + _ALTERNATIVE.get((domain.verify, key), ""))
+            table.missing(kind, f'{key} = "{kind}" and {reason}' + _ALTERNATIVE.get((domain.verify, key), ""))
     if domain.admin_login and domain.copies and domain.admin_password is None:
         table.problem("admin_login", "admin_password_file is missing: the file with its password")
     try:

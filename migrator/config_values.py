@@ -77,6 +77,12 @@ def read_clean_text(value: Any) -> str:
     return text
 
 
+def read_name(value: Any) -> str:
+    if not (text := read_clean_text(value)):
+        raise ValueError("must not be empty")
+    return text
+
+
 def read_secret_text(value: Any) -> Secret:
     if not read_text(value):
         raise ValueError("must not be empty")

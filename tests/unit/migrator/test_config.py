@@ -164,7 +164,26 @@ def test_environment_overrides_and_unknown_variables_are_named(site: Site) -> No
     )
     assert (settings.helper.deadline, settings.worker.embedded) == (4.0, False)
     assert "EXTAUTH_HELP__X" in site.problems(GOOD, {"EXTAUTH_HELP__X": "1"})
-    assert site.problems(GOOD, {"EXTAUTH_HELPER__X": "1"})["helper.x"] == (0, "unknown key")
+    assert site.problems(GOOD, {"EXTAUTH_HELPER__X": "1"})["helper.x"][1].startswith("unknown key")
+
+
+def test_a_problem_of_a_variable_is_not_shown_at_the_line_that_it_overrides(site: Site) -> None:
+    variable = {"EXTAUTH_COMMUNIGATE__CLI": "host:x"}
+    text = "'host:x': the port is a number from 1 to 65535 (EXTAUTH_COMMUNIGATE__CLI sets it)"
+    assert site.problems(GOOD, variable)["communigate.cli"] == (0, text)
+
+
+def test_what_is_wrong_is_not_called_missing_too(site: Site) -> None:
+    text = GOOD.replace("old.example.com:25", "old.example.com:x").replace("imap+starttls://", "http://")
+    with pytest.raises(ConfigurationTrouble) as caught:
+        site.load(text)
+    keys = [problem.key.rpartition(".")[2] for problem in caught.value.problems]
+    assert keys == ["smtp", "imap"]
+
+
+def test_an_empty_login_is_a_problem(site: Site) -> None:
+    empty = GOOD.replace("[communigate]", '[communigate]\nlogin = ""')
+    assert site.problems(empty) == {"communigate.login": (2, "must not be empty")}
 
 
 def test_protected_names_and_the_login_itself(site: Site) -> None:

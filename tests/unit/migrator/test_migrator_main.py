@@ -219,8 +219,11 @@ def test_exit_codes_tell_what_is_left(outlook: Outlook, code: int) -> None:
     assert exit_code(outlook) == code
 
 
-def test_delta_queues_what_is_done_and_says_what_is_missing(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("delta", "--config", filled, "--all") == 1
+@pytest.mark.parametrize("arguments", [["--all"], []])
+def test_delta_queues_what_is_done_and_says_what_is_missing(
+    filled: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("delta", "--config", filled, *arguments) == 1
     said = capsys.readouterr()
     assert said.out == "0 final passes queued, 1 under way already\n"
     assert [line.partition(":")[0] for line in said.err.splitlines()] == [f"{name}@example.com" for name in "bca"]
@@ -245,7 +248,7 @@ def test_delta_with_an_administrator(filled: Path, capsys: pytest.CaptureFixture
     assert "final pass" in capsys.readouterr().out.splitlines()[0]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--all", "a@example.com"], ["--domain", "example.com", "a@example.com"]])
+@pytest.mark.parametrize("arguments", [["--all", "a@example.com"], ["--domain", "example.com", "a@example.com"]])
 def test_delta_wants_names_or_all_or_a_domain(filled: Path, arguments: list[str]) -> None:
     assert run("delta", "--config", filled, *arguments) == 64
 
