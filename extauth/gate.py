@@ -66,6 +66,7 @@ class Gate:
         self.breaker = Breaker()
         self.bound = Bound(most)
         self.connections = Connections(endpoint, self.bound, slots, self._without_slots, clock)
+        self._slots = slots
         self._notices = notices
         self._changed = changed
         self._patience = patience
@@ -200,6 +201,7 @@ class Gate:
                     f" {self.bound.limit} instead of {self.bound.most} for now, and more again bit by bit. If this"
                     " comes often, raise the limit there, or lower max_connections here"
                 )
+            self._share_limit()
             self._changed()
         return lowered
 
@@ -207,7 +209,13 @@ class Gate:
         self.bound.welcome()
         if self.bound.grow(self._clock()):
             self._tell(f"{self.endpoint} takes {self.bound.most} connections again")
+            self._share_limit()
             self._changed()
+
+    def _share_limit(self) -> None:
+        """So that copies leave room."""
+        if self._slots is not None:
+            self._slots.tell_limit(self.bound.limit)
 
     def _without_slots(self, trouble: Trouble) -> None:
         if self._notices is not None:

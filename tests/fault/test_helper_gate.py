@@ -19,6 +19,7 @@ from extauth.notices import Notices
 from extauth.probe import Prober
 from extauth.verify import Verifier
 from migrator.config import load_settings
+from migrator.server_slots import DIRECTORY
 from tests.end_to_end.helper_child import DOMAIN, NOWHERE, imap_server, pop_replying, smtp_server, write_config
 from tests.servers.script import Play, ScriptServer, Talk, serve, until
 from wire.endpoint import Endpoint
@@ -66,6 +67,10 @@ class Side:
     def gate(self) -> Any:
         """The gate to the server that is asked about passwords."""
         return self.gates.of(self.domain.verify_endpoint)
+
+    def learnt(self) -> list[int]:
+        """The limits that other processes are told of."""
+        return [int(file.read_text()) for file in self.state.glob(f"{DIRECTORY}/*/limit")]
 
     def states(self) -> list[GateState]:
         """What `extauth status` would show."""
@@ -286,10 +291,12 @@ async def test_a_server_with_fewer_places_than_configured_refuses_nobody(tmp_pat
         assert one.gate.bound.limit <= 6
         assert any("too many connections" in line for line in one.said)
         assert one.states()[0].connections < 10
+        assert one.learnt() == [one.gate.bound.limit], "the worker hears of it"
         for _ in range(12):
             one.now += 20
             assert (await one.log_in("u")).verdict is Verdict.NO
         assert one.gate.bound.limit == 10
+        assert one.learnt() == []
         assert "takes 10 connections again" in one.said[-1]
         assert len(one.said) == 2
 

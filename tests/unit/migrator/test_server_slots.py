@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,33 @@ async def test_a_copy_waits_its_turn(tmp_path: Path) -> None:
     assert not copy.done()
     here.connections.close()
     (await copy).release()
+
+
+@pytest.mark.parametrize(
+    ("learnt", "age", "copies"),
+    [("4", 0, 2), ("1", 0, 1), ("10", 0, 5), ("4", 61, 5), ("4", -3600, 5), ("0", 0, 1), ("", 0, 5), ("\0", 0, 5)],
+)
+async def test_copies_keep_to_the_limit_that_another_process_has_learnt(
+    tmp_path: Path, learnt: str, age: float, copies: int
+) -> None:
+    """For a minute; a file that was damaged, or comes from the future, says nothing."""
+    here = ServerSlots(tmp_path, OLD, 10)
+    here.tell_limit(5)
+    file = tmp_path / DIRECTORY / "imap-old.test-143" / "limit"
+    assert file.read_text() == "5\n"
+    file.write_text(learnt)
+    os.utime(file, (time.time() - age,) * 2)
+    process, held = await holder(tmp_path, 10, "copy")
+    await end(process)
+    assert held == copies
+    here.tell_limit(10)
+    assert not file.exists()
+
+
+def test_a_limit_that_cannot_be_told_does_no_harm(tmp_path: Path) -> None:
+    ServerSlots(tmp_path / "gone", OLD, 10).tell_limit(5)
+    (tmp_path / DIRECTORY).write_text("in its place")
+    ServerSlots(tmp_path, OLD, 10).tell_limit(5)
 
 
 def test_files_are_shared_as_the_state_directory_is(tmp_path: Path) -> None:
