@@ -35,7 +35,7 @@ bench: .venv/.dev packages
 
 soak: .venv/.dev packages
 	$(BIN)/python -m tests.bench.soak
-	EXTAUTH_REQUESTS=1000000 $(BIN)/pytest -q -n 0 tests/fault/test_helper_predecessor.py -k memory_does_not_grow
+	EXTAUTH_REQUESTS=1000000 $(BIN)/pytest -q -s -n 0 tests/fault/test_helper_predecessor.py -k memory_does_not_grow
 	EXTAUTH_SCHEDULES=50 $(BIN)/pytest -q -n 2 tests/fault/test_schedules.py
 
 packages:

@@ -29,6 +29,11 @@ def export(settings: Settings, output: Path | None, *, purge: bool) -> int:
         return CONFIGURATION if isinstance(trouble, SetupTrouble) else TRY_LATER
     for file in done.files:
         sys.stdout.write(f"{file.path}: {file.rows} of {file.source}\n")
+    if done.files:
+        sys.stderr.write(
+            "extauth: warning: these files hold passwords in clear text; remove them when MoveAccounts is done."
+            " That they were written is noted in the ledger\n"
+        )
     for row in done.unfit:
         sys.stdout.write(f"not exported: {row.account} of {row.source}: {row.reason}\n")
     if not done.files and not done.unfit:

@@ -214,6 +214,11 @@ async def communigate(*, name: str = DOMAIN) -> AsyncIterator[CommuniGate]:
         await server.close()
 
 
+def files_with(directory: Path, text: bytes) -> list[Path]:
+    """The files below `directory` that hold `text`."""
+    return [file for file in directory.rglob("*") if file.is_file() and text in file.read_bytes()]
+
+
 def add_account(server: CommuniGate, address: str, **settings: str) -> None:
     """An account on external authentication, as NEW would have made it."""
     server.directory.create_account(address, {"UseAppPassword": "NO", "UseExtPassword": "YES", **settings})

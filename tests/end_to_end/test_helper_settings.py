@@ -18,6 +18,7 @@ from tests.end_to_end.helper_child import (
     Child,
     add_account,
     communigate,
+    files_with,
     helper,
     imap_server,
     smtp_server,
@@ -243,7 +244,24 @@ def test_forget_and_status_and_export_on_an_empty_ledger(tmp_path: Path) -> None
     assert json.loads(done.stdout)["accounts"]["adopted"] == 0
     assert b"accounts" in extauth("status", "--config", config).stdout
     done = extauth("export", "--config", config, "--output", str(tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+async def test_an_export_warns_of_the_passwords_that_it_has_written(tmp_path: Path) -> None:
+    """It is written only where it is asked for, and a line says what it is; no password is shown."""
+    async with communigate() as server, serve(imap_server({b"right-7": b"OK in"})) as old:
+        add_account(server, "u@d.test")
+        config = write_config(tmp_path, cli=server.cli.port, imap=old.port, domain='after_login = "export"')
+        async with helper(config) as child:
+            assert await child.ask(b"1 VRFY u@d.test right-7") == YES
+            assert await child.end() == 0
+    assert files_with(tmp_path, b"right-7") == []
+    done = await asyncio.to_thread(extauth, "export", "--config", str(config), "--output", str(tmp_path / "list"))
     assert done.returncode == 0
+    assert b"warning: these files hold passwords in clear text" in done.stderr
+    assert b"right-7" not in done.stdout + done.stderr
+    assert files_with(tmp_path, b"right-7") == [tmp_path / "list"]
+    assert stat.S_IMODE((tmp_path / "list").stat().st_mode) == 0o600
 
 
 async def test_try_says_what_would_happen_and_changes_nothing(tmp_path: Path) -> None:

@@ -311,6 +311,34 @@ async def test_an_smtp_server_at_its_limit_is_asked_over_fewer_connections(tmp_p
         assert not one.gates.of(Endpoint("smtp", "127.0.0.1", server.port)).is_open
 
 
+@pytest.mark.parametrize(
+    ("greeting", "well"),
+    [
+        (b"* BYE [UNAVAILABLE] not now\r\n", ALL_WRONG),
+        (b"421 4.3.2 not now\r\n", smtp_server({})),
+    ],
+)
+async def test_a_server_that_wants_nobody_now_is_left_alone_for_a_moment(
+    tmp_path: Path, greeting: bytes, well: Play
+) -> None:
+    """421 and [UNAVAILABLE] before anything was said: nothing is opened until a second is over."""
+    opened: list[float] = []
+
+    async def away_at_first(talk: Talk) -> None:
+        opened.append(time.monotonic())
+        if len(opened) > 1:
+            await well(talk)
+        await talk.send(greeting)
+
+    async with serve(away_at_first) as server, side(tmp_path, imap=server.port, smtp=server.port) as one:
+        ask = one.log_in if well is ALL_WRONG else one.probe
+        assert (await ask("u")).verdict is Verdict.LATER
+        answers = await asyncio.gather(*[ask(f"u{number}") for number in range(3)])
+        assert {answer.verdict for answer in answers} == {Verdict.NO}
+        assert opened[1] - opened[0] >= 1.0
+        assert one.said == []
+
+
 async def test_one_users_own_limit_lowers_nothing(tmp_path: Path) -> None:
     """Dovecot counts the connections of one user; so do others, in other words."""
     text = b"NO [UNAVAILABLE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections=1)"
