@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from migrator.command_line import config_option
+from migrator.command_line import config_option, execute_option, read_programs
 
 _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -28,6 +28,7 @@ _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--local-domain", multiple=True, help="A domain that the old server took for the same (mydestination).")
 @click.option("--missing", type=click.Choice(["report", "forward"]), default="report", show_default=True,
               help="What to do with names that lead to an account that is not there yet.")  # fmt: skip
+@execute_option
 @click.option("--offline", is_flag=True, help="Ask no server: names that no file defines are taken for accounts.")
 @click.option("--apply/--dry-run", "apply", default=False, help="Make it; without it, only show what would be made.")
 @click.option("--router", is_flag=True, help="With --apply: also put lines into the Router table.")
@@ -37,8 +38,8 @@ _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
 def aliases(
     *, path: Path, aliases: tuple[Path, ...], virtual: tuple[Path, ...], virtusertable: tuple[Path, ...],
     genericstable: tuple[Path, ...], lists: tuple[str, ...], list_column: str, list_owner: str, extend_lists: bool,
-    root: Path | None, domain: str, local_domain: tuple[str, ...], missing: str, offline: bool, apply: bool,
-    router: bool, bad: Path | None, as_json: bool,
+    root: Path | None, domain: str, local_domain: tuple[str, ...], missing: str, execute: tuple[str, ...],
+    offline: bool, apply: bool, router: bool, bad: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Turn aliases, virtual users and lists into account aliases, forwarders, groups, lists, rules and Router lines."""
     from migrator.alias_work import AliasWork, Inputs
@@ -50,8 +51,9 @@ def aliases(
     if offline and apply:
         raise click.UsageError("--offline only shows; --apply has to ask CommuniGate")
     work = AliasWork(
-        inputs, domain=domain, local=local_domain, list_owner=list_owner, forward_missing=missing == "forward"
-    )
+        inputs, domain=domain, local=local_domain, list_owner=list_owner, forward_missing=missing == "forward",
+        programs=read_programs(execute),
+    )  # fmt: skip
     session = Session(path, apply=apply, router=router, extend_lists=extend_lists, bad=bad, as_json=as_json)
     session.run(work, offline=offline)
 

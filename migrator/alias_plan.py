@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from migrator.alias_file import Entry, Kind, Target
+from migrator.alias_programs import OWNER, execute_choice, is_list_manager, no_object, pipe_choice, way_to_allow
+from migrator.execute import NotAllowed
 from migrator.mail_objects import Choice, Form, Item, Site, Undecided, is_object_name, is_plain_address
 from migrator.mail_rule import redirect_rule
 from migrator.table_file import TableRow
 
 Outcome = Choice | Undecided
 
-_OWNER: Final = "owner-"
 _LIST_TAILS: Final = (
     "-request", "-owner", "-admin", "-bounces", "-confirm", "-join", "-leave", "-subscribe", "-unsubscribe",
     "-approval", "-outgoing", "-digest",
 )  # fmt: skip
-_LIST_PROGRAMS: Final = ("mailman", "majordomo", "wrapper", "resend", "listserv", "ecartis", "sympa", "smartlist")
 
 
 def item_of_alias(entry: Entry, source: str, site: Site, text: str) -> Item:
@@ -54,6 +54,7 @@ class _Ends:
     keeps: bool = False
     others: list[str] = field(default_factory=list)  # canonical addresses
     includes: list[str] = field(default_factory=list)  # files that were read into `others`
+    commands: list[str] = field(default_factory=list)  # of programs that are allowed, as CommuniGate is to run them
     trouble: tuple[str, str] | None = None  # why it cannot be decided, and what to do
 
 
@@ -72,7 +73,7 @@ class _Plan:
             clash = self._note(item)
             if clash is not None:
                 outcomes[at] = clash
-        for address in sorted(self.items, key=lambda name: not name.startswith(_OWNER)):
+        for address in sorted(self.items, key=lambda name: not name.startswith(OWNER)):
             self._settle(address)  # owners first: a list asks for its own
         return [outcomes.get(at) or self.done[item.address] for at, item in enumerate(items)]
 
@@ -158,13 +159,23 @@ class _Plan:
                     ends.trouble = str(error), "name the directory with the old server's files by --root, or correct it"
             elif target.text == "/dev/null" and len(item.targets) == 1:
                 pass
-            else:
-                ends.trouble = _no_object(target, item)
+            elif target.kind is Kind.FILE or is_list_manager(target):
+                ends.trouble = no_object(target, item.name)
         others = dict.fromkeys([self.site.canonical(address) for address in addresses])
         ends.keeps = item.address in others
         others.pop(item.address, None)
         ends.others = list(others)
+        self._sort_programs(item, ends)
         return ends
+
+    def _sort_programs(self, item: Item, ends: _Ends) -> None:
+        for target in item.targets:
+            if target.kind is Kind.COMMAND and not is_list_manager(target):
+                try:
+                    ends.commands.append(self.site.programs.command(target.text))
+                except NotAllowed as refusal:
+                    keep = ends.keeps or bool(ends.others) if self.site.is_account(item.address) else None
+                    ends.trouble = refusal.reason, refusal.decide or way_to_allow(target.text, item.address, keep=keep)
 
     # -- one item, when all that it leads to is decided ----------------------------------------------------------------
 
@@ -180,12 +191,15 @@ class _Plan:
             return Undecided(item, f"{_some(odd)}: no address that is sure to be read right", "enter it by hand")
         if item.error:
             return self._decide_refusal(item)
+        if ends.commands and not self.site.is_account(item.address):
+            alone = not (ends.others or ends.keeps or self.site.is_protected(item.address))
+            return pipe_choice(item, ends.commands, alone=alone)
         if not self.site.is_here(item.address):
             return self._decide_elsewhere(item, ends)
         if item.targets and item.targets[0] == Target(Kind.FILE, "/dev/null"):
             line = f"<{item.address}> = NULL"
             return Choice(Form.ROUTER, item.address, (line,), "its mail is thrown away; NULL does that", item)
-        if self.site.is_protected(item.address) and (ends.others or not ends.keeps):
+        if self.site.is_protected(item.address) and (ends.others or ends.commands or not ends.keeps):
             return Undecided(
                 item,
                 f"{item.address} is a protected name: no rule or object is made for it",
@@ -224,6 +238,8 @@ class _Plan:
         return self._decide_many(item, ends)
 
     def _decide_account(self, item: Item, ends: _Ends) -> Outcome:
+        if ends.commands:
+            return execute_choice(item, ends.commands, ends.others, keep=ends.keeps)
         if not ends.others:
             return Choice(Form.NOTHING, item.address, (), "it is an account and keeps its mail", item)
         how = "keeps its mail and mirrors it" if ends.keeps else "sends all its mail on; the old server kept none"
@@ -277,7 +293,7 @@ class _Plan:
 
     def _owner_of(self, item: Item) -> str:
         """The account in the list's domain that owner-NAME leads to, or that was named for all lists."""
-        led = self.done.get(f"{_OWNER}{item.name}@{item.domain}")
+        led = self.done.get(f"{OWNER}{item.name}@{item.domain}")
         if isinstance(led, Choice) and led.form is Form.ALIAS:
             return led.values[0]
         owner = self.site.canonical(self.site.list_owner) if self.site.list_owner else ""
@@ -327,14 +343,11 @@ class _Plan:
         )
 
     def _is_list_program(self, item: Item) -> bool:
-        return bool(item.targets) and all(
-            target.kind is Kind.COMMAND and any(program in target.text.lower() for program in _LIST_PROGRAMS)
-            for target in item.targets
-        )
+        return bool(item.targets) and all(is_list_manager(target) for target in item.targets)
 
     def _list_of(self, item: Item) -> str:
         """The list named on the command line that this is a helper address of."""
-        names = [item.name.removeprefix(_OWNER), *(item.name.removesuffix(tail) for tail in _LIST_TAILS)]
+        names = [item.name.removeprefix(OWNER), *(item.name.removesuffix(tail) for tail in _LIST_TAILS)]
         for name in names:
             of = self.items.get(f"{name}@{item.domain}")
             if name != item.name and of is not None and not of.line:
@@ -358,25 +371,6 @@ def _same_targets(one: Item, other: Item, site: Site) -> bool:
         }
 
     return plain(one) == plain(other) and one.error == other.error
-
-
-def _no_object(target: Target, item: Item) -> tuple[str, str]:
-    if target.kind is Kind.FILE:
-        return (
-            f"mail is written to the file {target.text}",
-            "make an account for it (its mailbox can be shared), or a Router line to NULL for /dev/null",
-        )
-    words = target.text.lower()
-    if any(program in words for program in _LIST_PROGRAMS):
-        name = item.name.removesuffix("-request").removeprefix(_OWNER)
-        return (
-            f"mail is given to a list manager: {target.text}",
-            f"export the subscribers and say --list {name}=FILE; leave the list's helper aliases out",
-        )
-    return (
-        f"mail is given to a program: {target.text}",
-        "make an account with an Execute rule (it runs as CommuniGate's user), use the PIPE module, or leave it out",
-    )
 
 
 def _domain_target(target: str) -> str:

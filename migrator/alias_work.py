@@ -9,6 +9,7 @@ from pathlib import Path
 from migrator.alias_file import Kind
 from migrator.alias_plan import plan_aliases
 from migrator.alias_sources import Includes, read_aliases, read_generics, read_subscribers, read_table
+from migrator.execute import Programs
 from migrator.mail_objects import Choice, Item, Site, Undecided
 from migrator.table_file import TableKind
 
@@ -49,13 +50,15 @@ class AliasWork:
     """One run over all files."""
 
     def __init__(
-        self, inputs: Inputs, *, domain: str, local: Iterable[str], list_owner: str, forward_missing: bool
-    ) -> None:
+        self, inputs: Inputs, *, domain: str, local: Iterable[str], list_owner: str, forward_missing: bool,
+        programs: Programs,
+    ) -> None:  # fmt: skip
         self._inputs = inputs
         self._domain = domain.lower()
         self._local = frozenset(name.lower() for name in local)
         self._list_owner = list_owner
         self._forward_missing = forward_missing
+        self._programs = programs
         self._defined: set[str] = set()  # by a file, so that it is no account that was taken for granted
         self._items: list[Item] = []
         self._bad: list[Undecided] = []
@@ -135,6 +138,7 @@ class AliasWork:
             read_include=Includes(self._inputs.root, self._inputs.lists.values(), self._inputs.column),
             list_owner=self._list_owner,
             forward_missing=self._forward_missing,
+            programs=self._programs,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -12,6 +12,9 @@ from migrator.config import DEFAULT_PATH, ConfigurationTrouble, load_settings
 from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, TRY_LATER, UNAVAILABLE
 from migrator.settings import Settings
 from wire.outcome import SetupTrouble, Temporary, Trouble, Unreachable
+
+if TYPE_CHECKING:
+    from migrator.execute import Programs
 
 config_option = click.option(
     "--config",
@@ -22,6 +25,22 @@ config_option = click.option(
     show_default=True,
     help="The configuration file.",
 )
+
+
+execute_option = click.option(
+    "--execute", multiple=True, metavar="PROGRAM[=COMMAND]",
+    help="A program that mail may be given to at CommuniGate too, as COMMAND and by CommuniGate's user. Repeatable.",
+)  # fmt: skip
+
+
+def read_programs(options: tuple[str, ...]) -> Programs:
+    """The programs of `--execute`. UsageError for one that is no path."""
+    from migrator.execute import Programs  # noqa: PLC0415 - of two commands only
+
+    try:
+        return Programs.read(options)
+    except ValueError as error:
+        raise click.UsageError(f"--execute {error}") from None
 
 
 def read_configuration(path: Path, *, check_files: bool = True, check_keys: bool = True) -> Settings:

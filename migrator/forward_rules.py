@@ -1,22 +1,25 @@
 """What a user's .forward file becomes as account mail rules. Pure: bytes in, a Conversion out.
 
 A .forward file is the right side of an alias: addresses the mail is sent to, the user's own name (`\\user`) where it is
-kept, and programs: vacation becomes the vacation rule, procmail the rules of the .procmailrc beside it.
+kept, and programs: vacation becomes the vacation rule, procmail the rules of the .procmailrc beside it, and one that
+was allowed by name an Execute rule.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from migrator.alias_file import Kind, Target, decode_line, parse_targets
+from migrator.execute import FAILS, NotAllowed, Programs, execute_rule, how_to_allow
 from migrator.mail_objects import is_plain_address
-from migrator.mail_rule import NO_PARAMETER, MailRule, redirect_rule, vacation_rule
-from migrator.procmail_rules import Conversion, Problem, convert_procmailrc
+from migrator.mail_rule import HIGHEST, NO_PARAMETER, MailRule, redirect_rule, vacation_rule
+from migrator.procmail_rules import PREFIX, Conversion, Problem, convert_procmailrc
 
 TEXT_LIMIT: Final = 16 << 10  # bytes of a vacation message: it travels in one CLI command and in every reply
+_ENDS: Final = ("Discard", "Stop Processing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Home:
     own: Callable[[str], bool]
     domain: str = ""  # of addresses without one
     procmail_delivers: bool = False  # procmail was the old server's delivery agent: it reads .procmailrc by itself
+    programs: Programs = field(default_factory=Programs)  # those that mail may be given to
 
 
 def convert_home(home: Home) -> Conversion:
@@ -40,6 +44,7 @@ def convert_home(home: Home) -> Conversion:
         _procmail_alone(home, found)
         return found
     addresses: list[str] = []
+    commands: list[tuple[int, str]] = []
     keeps = gives = False
     for line, target in targets:
         if target.kind in (Kind.ADDRESS, Kind.ACCOUNT):
@@ -58,13 +63,44 @@ def convert_home(home: Home) -> Conversion:
         elif target.kind is Kind.COMMAND and _is_program(target.text, "vacation"):
             _vacation(home, line, found)
             gives = True
+        elif target.kind is Kind.COMMAND:
+            commands.append((line, target.text))
         else:
             found.problems.append(_not_a_rule(line, target))
+    _give(home, commands, found, keep=keeps or bool(addresses) or gives)
     if addresses:
         found.rules.append(redirect_rule(list(dict.fromkeys(addresses)), keep=keeps))
     elif not keeps and gives:
         found.rules.append(MailRule(1, "Discard all", (), (("Discard", NO_PARAMETER),)))
+    _put_before_recipes(found)
     return found
+
+
+def _give(home: Home, commands: Sequence[tuple[int, str]], found: Conversion, *, keep: bool) -> None:
+    """A rule for each program; without `keep` the last one ends it, as the old server kept nothing."""
+    for number, (line, text) in enumerate(commands, 1):
+        stays = keep or number < len(commands)
+        name = number if len(commands) > 1 else 0
+        try:
+            found.rules.append(execute_rule(home.programs.command(text), keep=stays, number=name))
+            found.notes.append(FAILS)
+        except NotAllowed as refusal:
+            would = execute_rule(" ".join(text.split()), keep=stays).actions
+            found.problems.append(Problem(line, refusal.reason, refusal.decide or how_to_allow(text, would)))
+
+
+def _put_before_recipes(found: Conversion) -> None:
+    """What .forward says beside procmail is done first: a recipe that takes mail away would end the rules before it."""
+    recipes = [rule for rule in found.rules if rule.name.startswith(f"{PREFIX} ")]
+    others = [rule for rule in found.rules if not rule.name.startswith(f"{PREFIX} ")]
+    if not others or not any(words[0] in _ENDS for rule in recipes for words in rule.actions):
+        return
+    if len(found.rules) > HIGHEST:
+        reason = f"{len(found.rules)} rules, and only {HIGHEST} priorities to keep their order by"
+        found.problems.append(Problem(0, reason, "join recipes that do the same into one"))
+    first = sorted(others, key=lambda rule: -rule.priority)
+    found.rules = [replace(rule, priority=max(HIGHEST - at, 0)) for at, rule in enumerate([*first, *recipes])]
+    found.notes.append("what .forward says beside procmail comes before the recipes, which may end the rules")
 
 
 def _find_rings(home: Home, rule: MailRule, line: int, found: Conversion) -> None:
@@ -98,13 +134,7 @@ def _is_program(command: str, name: str) -> bool:
 def _not_a_rule(line: int, target: Target) -> Problem:
     if target.kind is Kind.FILE:
         return Problem(line, f"mail is written to the file {target.text}", "use a rule that stores into a mailbox")
-    if target.kind is Kind.INCLUDE:
-        return Problem(line, f"it sends to the addresses of {target.text}", "make a group of them, and redirect to it")
-    return Problem(
-        line,
-        f"mail is given to a program: {target.text}",
-        "use an Execute rule (the program runs as CommuniGate's user, and gets the message with lines before it)",
-    )
+    return Problem(line, f"it sends to the addresses of {target.text}", "make a group of them, and redirect to it")
 
 
 # -- procmail ----------------------------------------------------------------------------------------------------------
@@ -142,7 +172,7 @@ def _procmail_alone(home: Home, found: Conversion) -> None:
 
 
 def _take_procmailrc(home: Home, data: bytes, found: Conversion) -> None:
-    converted = convert_procmailrc(data, home.domain)
+    converted = convert_procmailrc(data, home.domain, home.programs)
     found.rules += converted.rules
     for rule in converted.rules:
         _find_rings(home, rule, int(rule.name.rpartition(" ")[2]), converted)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
 from migrator.alias_file import Target
+from migrator.execute import Programs
 from migrator.mail_rule import MailRule
 
 # as the sandbox and the helper have it: letters, digits, . _ - without a dot at the ends, at most 128
@@ -118,6 +119,7 @@ class Site:
     read_include: Callable[[str], list[str]]  # the addresses of an :include: file; ValueError says what is wrong
     list_owner: str = ""  # an account for mailing lists without an owner- alias
     forward_missing: bool = False  # a name that is no account yet gets a forwarder instead of an account alias
+    programs: Programs = field(default_factory=Programs)  # those that mail may be given to
 
     def canonical(self, address: str) -> str:
         """The address with its domain, and the main one instead of those that were the same."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from migrator.execute import FAILS, NotAllowed, Programs, execute, how_to_allow
 from migrator.mail_objects import is_plain_address
 from migrator.mail_rule import HIGHEST, NO_PARAMETER, MailRule, Words, redirect
 from migrator.procmail_file import Assignment, RcTrouble, Recipe, parse_procmailrc
@@ -37,6 +38,7 @@ class Conversion:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     domain: str = ""  # of addresses without one
+    programs: Programs = field(default_factory=Programs)
 
 
 class _NoRule(ValueError):
@@ -55,12 +57,12 @@ _HARMLESS: Final = frozenset(
 _MAIL_DIRECTORIES: Final = ("mail", "Mail", "Maildir", ".maildir", "maildir")
 
 
-def convert_procmailrc(data: bytes, domain: str = "") -> Conversion:
+def convert_procmailrc(data: bytes, domain: str = "", programs: Programs | None = None) -> Conversion:
     """The rules of a whole file. Never raises; what cannot be read is a problem.
 
-    `domain` is that of addresses without one.
+    `domain` is that of addresses without one; `programs` are those that mail may be given to.
     """
-    found = Conversion(domain=domain)
+    found = Conversion(domain=domain, programs=programs or Programs())
     try:
         parts = parse_procmailrc(data)
     except RcTrouble as trouble:
@@ -142,10 +144,7 @@ def _actions(recipe: Recipe, variables: dict[str, str], found: Conversion) -> tu
     if action.startswith("!"):
         return redirect(_forward_to(action[1:], found.domain), keep=keep)
     if action.startswith("|"):
-        raise _NoRule(
-            f"mail is given to a program: {action[1:].strip()}",
-            "use an Execute rule (the program runs as CommuniGate's user) or leave it out",
-        )
+        return _program(recipe, action[1:].strip(), found, keep=keep)
     if action == "/dev/null":
         return () if keep else (("Discard", NO_PARAMETER),)
     if _is_inbox(action, variables):
@@ -156,6 +155,18 @@ def _actions(recipe: Recipe, variables: dict[str, str], found: Conversion) -> tu
     if mailbox not in found.mailboxes:
         found.mailboxes.append(mailbox)
     return (("Store in", mailbox),) if keep else (("Store in", mailbox), ("Discard", NO_PARAMETER))
+
+
+def _program(recipe: Recipe, command: str, found: Conversion, *, keep: bool) -> tuple[Words, ...]:
+    if not keep and "w" in recipe.flags.lower():
+        raise _NoRule(f"mail is given to a program, and kept where it fails: {command}",
+                      "take the flag w out: CommuniGate sends such a message back")  # fmt: skip
+    try:
+        actions = execute(found.programs.command(command), keep=keep)
+    except NotAllowed as refusal:
+        raise _NoRule(refusal.reason, refusal.decide or how_to_allow(command, execute(command, keep=keep))) from None
+    found.notes.append(FAILS)
+    return actions
 
 
 def _forward_to(text: str, domain: str) -> list[str]:

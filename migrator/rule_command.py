@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from migrator.command_line import config_option
+from migrator.command_line import config_option, execute_option, read_programs
 
 
 @click.command()
@@ -20,6 +20,7 @@ from migrator.command_line import config_option
 @click.option(
     "--procmail", is_flag=True, help="procmail delivered the old server's mail: .procmailrc counts by itself."
 )
+@execute_option
 @click.option("--offline", is_flag=True, help="Ask no server: every user is taken for an account.")
 @click.option("--apply/--dry-run", "apply", default=False, help="Make them; without it, only show what would be made.")
 @click.option("--bad", type=click.Path(path_type=Path, file_okay=False),
@@ -27,7 +28,7 @@ from migrator.command_line import config_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def rules(
     *, path: Path, homes: Path, users: Path | None, domain: str, local_domain: tuple[str, ...], procmail: bool,
-    offline: bool, apply: bool, bad: Path | None, as_json: bool,
+    execute: tuple[str, ...], offline: bool, apply: bool, bad: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Turn .forward files, vacation messages and procmail recipes into account mail rules."""
     from migrator.mail_command import Session
@@ -35,7 +36,8 @@ def rules(
 
     if offline and apply:
         raise click.UsageError("--offline only shows; --apply has to ask CommuniGate")
-    work = RuleWork(homes, domain=domain, local=local_domain, procmail=procmail, users=users)
+    programs = read_programs(execute)
+    work = RuleWork(homes, domain=domain, local=local_domain, procmail=procmail, users=users, programs=programs)
     Session(path, apply=apply, router=False, extend_lists=False, bad=bad, as_json=as_json, left="users").run(
         work, offline=offline
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from migrator.alias_work import InputTrouble, Known
+from migrator.execute import Programs
 from migrator.forward_rules import Home, convert_home
 from migrator.mail_objects import Choice, Form, Item, Undecided, is_object_name
 
@@ -24,12 +25,22 @@ class NoPlainFile(OSError):
 class RuleWork:
     """One run over all home directories."""
 
-    def __init__(self, homes: Path, *, domain: str, local: tuple[str, ...], procmail: bool, users: Path | None) -> None:
+    def __init__(
+        self,
+        homes: Path,
+        *,
+        domain: str,
+        local: tuple[str, ...],
+        procmail: bool,
+        users: Path | None,
+        programs: Programs,
+    ) -> None:
         self._homes = homes
         self._domain = domain.lower()
         self._local = frozenset(name.lower() for name in local)
         self._procmail = procmail
         self._only = users
+        self._programs = programs
         self._users: list[str] = []
         self._site_domain = ""
 
@@ -72,8 +83,9 @@ class RuleWork:
             return
         own = {user.lower(), address, *(f"{user.lower()}@{domain}" for domain in self._local)}
         home = Home(
-            user, forward, procmailrc, vacation, lambda text: text.lower() in own, self._site_domain, self._procmail
-        )
+            user, forward, procmailrc, vacation, lambda text: text.lower() in own, self._site_domain, self._procmail,
+            self._programs,
+        )  # fmt: skip
         found = convert_home(home)
         if not name:
             yield Undecided(item, f"{user!r} is a name that no account can have", "set its rules by hand")

@@ -8,13 +8,17 @@ import pytest
 
 from migrator.alias_file import Entry, parse_aliases
 from migrator.alias_plan import item_of_alias, item_of_row, plan_aliases
+from migrator.execute import Programs
 from migrator.mail_objects import Choice, Form, Item, Site, Undecided
 from migrator.table_file import TableKind, TableRow, parse_table
 
 ACCOUNTS = frozenset({"joe@main.test", "ann@main.test", "postmaster@main.test", "bob@second.test"})
 
 
-def site(files: Mapping[str, Sequence[str]] | None = None, *, owner: str = "", forward: bool = False) -> Site:
+def site(
+    files: Mapping[str, Sequence[str]] | None = None, *, owner: str = "", forward: bool = False,
+    execute: Sequence[str] = (),
+) -> Site:  # fmt: skip
     def read(name: str) -> list[str]:
         if name not in (files or {}):
             raise ValueError(f":include: {name} cannot be read")
@@ -30,6 +34,7 @@ def site(files: Mapping[str, Sequence[str]] | None = None, *, owner: str = "", f
         read_include=read,
         list_owner=owner,
         forward_missing=forward,
+        programs=Programs.read(execute),
     )
 
 
@@ -212,3 +217,40 @@ def test_virtusertable() -> None:
         "@second.test": "? it catches all names of second.test, also those of users who are not moved yet",
         "z@far.test": "ROUTER <z@far.test> = z@else.test",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ('x: "|/opt/fax -q 1"', 'ROUTER <x@main.test> = "fax-new -q 1"@pipe'),
+        ('joe: "|/opt/fax"', "RULE Execute /usr/bin/fax-new, Discard ---"),
+        ('joe: \\joe, "|/opt/fax"', "RULE Execute /usr/bin/fax-new"),
+        ('joe: y@far.test, "|/opt/fax"', "RULE Execute /usr/bin/fax-new, Mirror to y@far.test, Discard ---"),
+        ('x: y@far.test, "|/opt/fax"', "? it leads to /usr/bin/fax-new and to more"),
+        ('postmaster: "|/opt/fax"', "? postmaster@main.test is a protected name"),
+        ('x: "|/opt/other"', "? mail is given to a program: /opt/other"),
+        ('x: "|/opt/fax; id"', "? mail is given to a shell's command"),
+        ('x: "|/opt/mailman/mail/mailman post x"', "? mail is given to a list manager"),
+    ],
+)
+def test_programs_that_were_allowed(text: str, outcome: str) -> None:
+    """An account has an Execute rule, a name without one a line for the PIPE module; nothing else runs."""
+    found = plan(text, site(execute=["/opt/fax=/usr/bin/fax-new", "/opt/mailman/mail/mailman"]))
+    ((_, told),) = found.items()
+    assert told.startswith(outcome)
+
+
+def test_what_a_program_would_become_is_said() -> None:
+    """With the option that makes it."""
+    where = site()
+    items = [
+        item_of_alias(entry, "aliases", where, entry.name)
+        for entry in parse_aliases(b'x: "|/opt/fax -q"\njoe: \\joe, "|/opt/fax -q"')
+        if isinstance(entry, Entry)
+    ]
+    one, other = plan_aliases(items, where)
+    assert isinstance(one, Undecided)
+    assert isinstance(other, Undecided)
+    assert "--execute /opt/fax " in one.decide
+    assert '<x@main.test> = "fax -q"@pipe' in one.decide
+    assert "the rule Execute /opt/fax -q;" in other.decide

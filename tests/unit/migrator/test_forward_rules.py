@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from migrator.execute import Programs
 from migrator.forward_rules import Home, convert_home
 from migrator.mail_rule import Words
 from migrator.procmail_rules import Conversion, convert_procmailrc
@@ -12,11 +13,13 @@ MESSAGE = b"From: joe\nSubject: Away\nPrecedence: bulk\n\nI am away.\nUntil June
 
 
 def home(
-    forward: bytes | None, procmailrc: bytes | None = None, vacation: bytes | None = None, *, delivers: bool = False
-) -> Conversion:
+    forward: bytes | None, procmailrc: bytes | None = None, vacation: bytes | None = None, *, delivers: bool = False,
+    execute: tuple[str, ...] = (),
+) -> Conversion:  # fmt: skip
     own = {"joe", "joe@main.test"}
+    programs = Programs.read(execute)
     return convert_home(
-        Home("joe", forward, procmailrc, vacation, lambda text: text.lower() in own, "main.test", delivers)
+        Home("joe", forward, procmailrc, vacation, lambda text: text.lower() in own, "main.test", delivers, programs)
     )
 
 
@@ -81,8 +84,86 @@ def test_procmail_called_by_forward() -> None:
     ):
         assert shown(home(call, rc)) == [("procmail 1", [("Store in", "lists"), ("Discard", "---")])]
     found = home(b"|procmail, x@far.test", rc)
-    assert [rule.name for rule in found.rules] == ["procmail 1", "#Redirect"]
+    assert [(rule.priority, rule.name) for rule in found.rules] == [(9, "#Redirect"), (8, "procmail 1")]
     assert shown(home(None, rc, delivers=True)) == [("procmail 1", [("Store in", "lists"), ("Discard", "---")])]
+
+
+RUN = ("/opt/bin/tidy=/usr/local/bin/tidy", "/bin/log")
+
+
+@pytest.mark.parametrize(
+    ("forward", "rules"),
+    [
+        (b"|/bin/log", [("Execute", [("Execute", "/bin/log"), ("Discard", "---")])]),
+        (b'\\joe, "|/opt/bin/tidy -u joe"', [("Execute", [("Execute", "/usr/local/bin/tidy -u joe")])]),
+        (
+            b"|/bin/log, x@far.test",
+            [
+                ("Execute", [("Execute", "/bin/log")]),
+                ("#Redirect", [("Mirror to", "x@far.test"), ("Discard", "---")]),
+            ],
+        ),
+        (
+            b"|/bin/log a\n|/bin/log b",
+            [
+                ("Execute 1", [("Execute", "/bin/log a")]),
+                ("Execute 2", [("Execute", "/bin/log b"), ("Discard", "---")]),
+            ],
+        ),
+    ],
+)
+def test_programs_that_were_allowed(forward: bytes, rules: list[tuple[str, list[Words]]]) -> None:
+    """By the path that stands there, as the one at CommuniGate; what the old server kept is kept."""
+    assert shown(home(forward, execute=RUN)) == rules
+
+
+def test_recipes_that_give_mail_to_a_program() -> None:
+    """A copy, or all of it; where procmail would keep what the program refuses, no rule says that."""
+    rc = b":0 c\n* ^Subject:.*x\n| /bin/log -s\n:0\n| /opt/bin/tidy\n"
+    found = home(b"|procmail", rc, execute=RUN)
+    assert shown(found) == [
+        ("procmail 1", [("Execute", "/bin/log -s")]),
+        ("procmail 4", [("Execute", "/usr/local/bin/tidy"), ("Discard", "---")]),
+    ]
+    assert any("send the message back" in note for note in found.notes)
+    for flags in (b"w", b"W"):
+        (problem,) = home(b"|procmail", b":0 " + flags + b"\n| /bin/log\n", execute=RUN).problems
+        assert "kept where it fails" in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("forward", "decide"),
+    [
+        (
+            b"|/bin/x -a",
+            "--execute /bin/x (or /bin/x=PATH at CommuniGate) for the rule Execute /bin/x -a, Discard;",
+        ),
+        (b"\\joe, |/bin/log2", "for the rule Execute /bin/log2;"),
+        (b"|log", "write the program's whole path"),
+        (b"|log", "--execute PATH for the rule Execute log, Discard"),
+        (b'"|/bin/log; rm -rf /"', "put it into a script"),
+        (b'"|/bin/log $HOME"', "put it into a script"),
+        (b'"|/bin/log `id`"', "put it into a script"),
+        (b'"|/bin/log > /tmp/x"', "put it into a script"),
+        (b'"|exec /bin/log"', "whole path"),
+        (b'"|/bin/../bin/log"', "whole path"),
+    ],
+)
+def test_programs_that_were_not_allowed(forward: bytes, decide: str) -> None:
+    """Nothing runs that was not named, and no shell reads what a user wrote; the rule is shown."""
+    found = home(forward, execute=RUN)
+    assert not found.rules
+    (problem,) = found.problems
+    assert decide in problem.decide
+
+
+@pytest.mark.parametrize("option", ["", "log", "/bin/a b", "/bin/../x", "/a=b", "=", "/a=", "/bin/x;y", "/a=/[FILE]"])
+def test_programs_named_wrongly(option: str) -> None:
+    """Whole paths without a shell's marks, since CommuniGate runs what stands there."""
+    with pytest.raises(ValueError, match="PROGRAM"):
+        Programs.read([option])
+    with pytest.raises(ValueError, match="twice"):
+        Programs.read(["/a", "/a=/b"])
 
 
 @pytest.mark.parametrize(

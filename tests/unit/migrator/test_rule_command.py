@@ -106,3 +106,22 @@ def test_offline(tmp_path: Path, homes: Path, capsys: pytest.CaptureFixture[str]
     assert code == 1
     assert {choice["address"] for choice in told["choices"]} == {"ann@main.test", "joe@main.test", "zoe@main.test"}
     assert run("rules", "--config", config, "--homes", homes, "--offline", "--apply") == 64
+
+
+def test_programs_are_run_only_when_named(
+    communigate: CommuniGate, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --execute the rule is only shown; with it, it is made, for the program as CommuniGate has it."""
+    homes = tmp_path / "home"
+    (homes / "joe").mkdir(parents=True)
+    (homes / "joe" / ".forward").write_text('\\joe, "|/opt/tidy -u joe"\n')
+    arguments = ("rules", "--config", config, "--homes", homes, "--apply")
+    code, told = run_json(capsys, *arguments)
+    joe = communigate.directory.domains["main.test"].accounts["joe"]
+    assert (code, joe.mail_rules) == (1, [])
+    assert "--execute /opt/tidy" in told["undecided"][0]["decide"]
+    code, told = run_json(capsys, *arguments, "--execute", "/opt/tidy=/usr/local/bin/tidy")
+    assert code == 0
+    assert "runs as CommuniGate's user" in told["choices"][0]["why"]
+    assert joe.mail_rules == [["3", "Execute", [], [["Execute", "/usr/local/bin/tidy -u joe"]]]]
+    assert run(*arguments, "--execute", "tidy") == 64
