@@ -15,6 +15,7 @@ from migrator import mover, pop_mover
 from migrator.access import Access
 from migrator.adopt import AccountLocks
 from migrator.cli_pool import open_pool
+from migrator.clock_watch import ClockWatch
 from migrator.config import ConfigurationTrouble, load_settings
 from migrator.copy_job import BeforeCopy, JobRunner
 from migrator.digest_key import DigestKey
@@ -87,6 +88,7 @@ class Workshop:
         self._store = store
         self._locks = AccountLocks(settings.state.directory / ADOPTION_LOCK)
         self._pools: list[CliPool] = []
+        self._watch = ClockWatch()
         self._log: Any = structlog.get_logger()
         self._files = _fingerprint(settings.files)
         self._runner = self._build(settings)
@@ -129,13 +131,14 @@ class Workshop:
         else:
             pool = open_pool(settings, 1)
             self._pools.append(pool)  # an earlier one stays for the copies that hold it; its sessions close when idle
+        graces = Graces(self._store, watch=self._watch)
         adopter = GraceAdopter(
             Cli(pool),
             protected=communigate.protected,
             admin_login=communigate.login,
             main_domain=communigate.main_domain,
             locks=self._locks,
-        ).keep_grace(Graces(self._store), DigestKey(settings.state.digest_key_file), settings.grace_of)
+        ).keep_grace(graces, DigestKey(settings.state.digest_key_file), settings.grace_of)
         keep_done = settings.state.keeps_passwords
         logins = Logins(self._store, keep_done=keep_done)
         return JobRunner(settings, logins, opener, adopter, MailCopy(self._store, settings))
