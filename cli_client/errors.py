@@ -25,7 +25,7 @@ class CliRefused(Permanent):
 
 
 class UnknownCommand(CliRefused):
-    """This server version does not know the command (500)."""
+    """This server version does not know the command (500, or 501 in so many words)."""
 
     scope = Scope.SETUP
 
@@ -72,6 +72,11 @@ _KINDS: Final = re.compile(r"\b(account|alias|mailing list|list|group|forwarder)
 _NO_ACCOUNT: Final = re.compile(
     r"(?:unknown|no such) (?:user )?account|account (?:is )?(?:unknown|not found)", re.IGNORECASE
 )
+_NO_COMMAND: Final = re.compile(
+    r"(?:unknown|unrecognized|unsupported) command"
+    r"|command (?:is )?(?:unknown|not (?:known|recognized|supported|implemented))",
+    re.IGNORECASE,
+)
 _NO_DOMAIN: Final = re.compile(
     r"(?:unknown|no such) (?:secondary )?domain|domain (?:is )?(?:unknown|not found)", re.IGNORECASE
 )
@@ -97,7 +102,7 @@ def error_of(code: int, text: str, *, secrets: Sequence[str] = ()) -> Trouble:
         return NoSuchAccount(shown, code=number)
     if code in (514, 515):
         return WrongPassword(shown, code=number)
-    if code == 500:
+    if code == 500 or (code == 501 and _NO_COMMAND.search(text)):
         return UnknownCommand(shown, code=number)
     if code in (525, 539):
         return BadName(shown, code=number)

@@ -87,9 +87,8 @@ def describe(status: Status) -> Iterator[str]:
     if len(status.left) > _NAMES:
         yield f"left      and {len(status.left) - _NAMES} more"
     for domain in status.domains:
-        left = domain.left
-        verdict = "; ".join(left) if left else "nothing is left: its old server can be retired"
-        yield f"domain    {domain.domain}: {verdict}"
+        verdict = "; ".join(domain.left) or "nothing is left: its old server can be retired"
+        yield f"domain    {domain.domain}: {'nobody has come yet' if domain.untouched else verdict}"
 
 
 def describe_servers(gates: Iterable[GateState]) -> Iterator[str]:

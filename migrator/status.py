@@ -50,7 +50,7 @@ class Suspect:
 
 @dataclass(slots=True)
 class DomainStanding:
-    """One domain. Its old server can be retired when nobody and nothing is left there."""
+    """One domain. Its old server can be retired when somebody has come, and nobody and nothing is left there."""
 
     domain: str
     accounts: dict[str, int]
@@ -72,6 +72,16 @@ class DomainStanding:
         ]
         left = [f"{words}: {count}" for count, words in waits if count]
         return [*left, f"the roster {self.roster_problem}"] if self.roster_problem else left
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody of this domain was ever heard of: then nothing tells who is left."""
+        return not (self.left or sum(self.accounts.values()) or sum(self.jobs.values()))
+
+    @property
+    def can_retire(self) -> bool:
+        """Whether its old server is not needed any more, as far as the ledger and the roster know."""
+        return not (self.left or self.untouched)
 
 
 @dataclass(slots=True)
@@ -113,13 +123,13 @@ class Status:
     @property
     def can_retire(self) -> bool:
         """Whether no domain needs its old server any more."""
-        return bool(self.domains) and not any(domain.left for domain in self.domains)
+        return any(domain.can_retire for domain in self.domains) and not any(domain.left for domain in self.domains)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for json.dumps."""
         value = asdict(self)
         value["domains"] = [
-            {**asdict(domain), "left": domain.left, "can_retire": not domain.left} for domain in self.domains
+            {**asdict(domain), "left": domain.left, "can_retire": domain.can_retire} for domain in self.domains
         ]
         value["messages_per_second"] = round(self.messages_per_second, 3)
         value["bytes_per_second"] = round(self.bytes_per_second, 1)

@@ -125,6 +125,8 @@ def test_data_that_is_missing_or_broken_is_trouble(line: bytes) -> None:
     ("code", "text", "kind"),
     [
         (500, "unknown command", UnknownCommand),
+        (501, "Unknown command: GETACCOUNTRIGHTS", UnknownCommand),
+        (501, "this command is not supported", UnknownCommand),
         (501, "incorrect parameter", CliRefused),
         (501, "Account with this name already exists", AlreadyExists),
         (501, "unknown user account", NoSuchAccount),

@@ -13,7 +13,7 @@ from migrator.ledger.jobs import LedgerQueue
 from migrator.ledger.logins import Logins
 from migrator.ledger.store import Store
 from migrator.model import Claim, Counts, VerifiedLogin, Worker
-from migrator.status import Status, read_status
+from migrator.status import DomainStanding, Status, read_status
 
 SOURCE = "imap://old:143"
 WORKER = Worker("w", "here", "1.1")
@@ -173,3 +173,14 @@ async def test_json_says_for_each_domain_whether_it_can_go(ledger: Ledger) -> No
     assert value["can_retire"] is True
     assert value["domains"][0]["can_retire"] is True
     assert value["accounts"]["adopted"] == 1
+
+
+async def test_nobody_left_is_not_nobody_heard_of_yet(ledger: Ledger) -> None:
+    """A server that nobody has left yet cannot be retired; a domain that is never used does not keep the others."""
+    await ledger.log_in("a@one.test", after_login="nothing")
+    status = await ledger.status()
+    status.domains.append(DomainStanding("unused.test", {}, {}))
+    assert [(domain.untouched, domain.can_retire) for domain in status.domains] == [(False, True), (True, False)]
+    assert status.can_retire
+    status.domains.pop(0)
+    assert not status.can_retire
