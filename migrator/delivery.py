@@ -58,6 +58,7 @@ class Delivery:
         self._summaries: dict[int, Summary] = {}  # of messages that are not settled yet
         self._dates: dict[int, bytes | None] = {}  # instead of impossible ones
         self._flags: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
+        self._without_keywords: set[int] = set()
         self._batch: list[Outgoing] = []
         self._batch_octets = 0
         self._flight = InFlight()
@@ -186,7 +187,19 @@ class Delivery:
             for flag in lost:
                 self.report.note(f"the target cannot keep the flag {show(flag)}")
             self._flags[flags] = tuple(keep)
-        return self._flags[flags]
+        kept = self._flags[flags]
+        return tuple(filter(_is_system, kept)) if uid in self._without_keywords else kept
+
+    def leave_keywords(self, uid: int) -> bool:
+        """Store a message without its keywords from now on. False where it has none."""
+        if all(map(_is_system, self.flags_of(uid))):
+            return False
+        self._without_keywords.add(uid)
+        return True
+
+    def keep_keywords(self, uid: int) -> None:
+        """It was not for them that the message was refused."""
+        self._without_keywords.discard(uid)
 
     def date_of(self, uid: int) -> bytes | None:
         """Its INTERNALDATE, or what takes the place of an impossible one."""
@@ -443,3 +456,7 @@ class Delivery:
 
 async def _one(content: bytes) -> AsyncIterator[bytes]:
     yield content
+
+
+def _is_system(flag: bytes) -> bool:
+    return flag.startswith(b"\\")

@@ -1,4 +1,4 @@
-"""What becomes of a message that the target refuses: repaired, wrapped, or put aside as a file, in this order.
+"""What becomes of a message that the target refuses: without its keywords, repaired, wrapped, or put aside as a file.
 
 Each step is tried only after the target refused the one before, and each is in the report with the target's words. The
 journal knows in which form a message was sent, so that a broken-off run finds it again.
@@ -57,6 +57,14 @@ async def climb(delivery: Delivery, message: Refused) -> None:
             if again is None:
                 return  # the trouble was the moment's
             reasons = list(dict.fromkeys([*reasons, again.text]))
+        if delivery.leave_keywords(message.uid):
+            refusal = await _try_as_it_is(delivery, message)
+            if refusal is None:
+                delivery.report.note(
+                    f"message {message.uid} is stored without its keywords (refused: {'; '.join(reasons)})"
+                )
+                return
+            delivery.keep_keywords(message.uid)
         for step in ladder(await _oddities_of(delivery, message)):
             await delivery.tally.intend([message.uid], delivery.floor, form=step.code)
             refusal = await _try(delivery, message, step)
@@ -71,12 +79,9 @@ async def climb(delivery: Delivery, message: Refused) -> None:
 
 
 async def _try_as_it_is(delivery: Delivery, message: Refused) -> MessageRefused | None:
-    """A large message once more, unchanged but for what an option asks for."""
+    """Once more, unchanged but for what an option asks for."""
     await delivery.tally.intend([message.uid], delivery.floor)
-    transformer = transformer_of(delivery.session.options.longest_line, "") or Chain([])
-    async with aclosing(delivery.fetch_again(message.uid)) as chunks:
-        spooled = await rewrite(chunks, transformer)
-    return await _append(delivery, message.uid, spooled)
+    return await _append(delivery, message.uid, await _rewritten(delivery, message, None))
 
 
 async def _oddities_of(delivery: Delivery, message: Refused) -> frozenset[str]:
@@ -100,11 +105,10 @@ async def _append(delivery: Delivery, uid: int, spooled: Rewritten) -> MessageRe
         spooled.close()
 
 
-async def _rewritten(delivery: Delivery, message: Refused, step: Rung) -> Rewritten:
+async def _rewritten(delivery: Delivery, message: Refused, step: Rung | None) -> Rewritten:
     if message.content is not None:  # its lines were broken before, where that was asked for
-        return await rewrite(_one(message.content), step.transformer())
-    transformer = transformer_of(delivery.session.options.longest_line, step.code)
-    assert transformer is not None
+        return await rewrite(_one(message.content), step.transformer() if step else Chain([]))
+    transformer = transformer_of(delivery.session.options.longest_line, step.code if step else "") or Chain([])
     async with aclosing(delivery.fetch_again(message.uid)) as chunks:
         return await rewrite(chunks, transformer)
 

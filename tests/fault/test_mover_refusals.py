@@ -43,6 +43,29 @@ def repairs(report: Report) -> list[tuple[str, str]]:
     return [(message.uid, message.form) for message in only(report).repaired]
 
 
+@pytest.mark.parametrize("octets", [10, 300_000])
+@pytest.mark.parametrize("manner", MANNERS)
+async def test_a_message_refused_for_its_keywords_arrives_without_them(
+    tmp_path: Path, manner: str, octets: int
+) -> None:
+    """PERMANENTFLAGS promised more than the server takes. The message is not changed for that, and no other's flags."""
+    async with pair(tmp_path, target=MANNERS[manner]) as it:
+        inbox = it.old.box(b"INBOX")
+        for number, flags in enumerate(([b"\\Seen", b"$bad"], [b"$good"], [b"$bad"], [b"\\Flagged"])):
+            inbox.store(HEAD + b"%d " % number + b"x" * octets + b"\r\n", flags)
+        it.new.refuses_flag = lambda flag: flag == b"$bad"
+        report = await it.copy()
+        box = only(report)
+        assert (box.copied, box.refused, box.repaired, report.problems, report.unexplained) == (4, [], [], [], 0)
+        assert [note for note in box.notes if "without its keywords" in note and "no such flag" in note] == box.notes
+        assert len(box.notes) == 2
+        arrived = it.new.boxes[b"INBOX"].messages
+        assert Counter(kept.content for kept in arrived) == Counter(inbox.contents)
+        flags = {kept.content.split(b"\r\n\r\n")[1][:1]: kept.flags for kept in arrived}
+        assert flags == {b"0": {b"\\Seen"}, b"1": {b"$good"}, b"2": set(), b"3": {b"\\Flagged"}}
+        assert (only(await it.copy()).copied, len(it.new.boxes[b"INBOX"].messages)) == (0, 4)
+
+
 @pytest.mark.parametrize("manner", MANNERS)
 async def test_only_what_is_refused_is_repaired(tmp_path: Path, manner: str) -> None:
     async with pair(tmp_path, target=MANNERS[manner]) as it:

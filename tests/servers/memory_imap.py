@@ -82,6 +82,7 @@ class MemoryImap:
         # What a test may replace:
         self.accepts_login: Callable[[], bytes] = lambda: b"OK in"
         self.on_append: Callable[[bytes], bytes | None] = lambda _content: None  # a refusal, such as b"NO too big"
+        self.refuses_flag: Callable[[bytes], bool] = lambda _flag: False  # whatever PERMANENTFLAGS say
         self.stored_form: Callable[[bytes], bytes] = lambda content: content
         self.on_command: Callable[[bytes], bytes | None] = lambda _line: None  # a reply instead of the real one
         self.before_reply: Callable[[bytes], bytes] = lambda _line: b""  # untagged lines
@@ -339,6 +340,8 @@ class _Session:
         refusals = [server.on_append(content) for _, _, content in letters]
         if refusal := next((refusal for refusal in refusals if refusal is not None), None):
             return refusal
+        if any(server.refuses_flag(flag) for flags, _, _ in letters for flag in flags):
+            return b"NO [CANNOT] no such flag"
         letters = [(flags, date, server.stored_form(content)) for flags, date, content in letters]
         if server.store_late(server.appends):
             server._late += [(box, content, flags, date) for flags, date, content in letters]
