@@ -13,8 +13,9 @@ from enum import Enum
 from typing import Protocol
 
 from cli_client.errors import CliRefused, SessionsExhausted, WrongPassword
-from cli_client.format import NULL, Value
+from cli_client.format import Value
 from cli_client.protocol import Argument, Command, Reply, Word, render_command
+from cli_client.replies import dictionary_of, strings_of
 from wire.outcome import ProtocolTrouble, Temporary, Trouble
 from wire.secret import Secret
 
@@ -87,7 +88,7 @@ class Cli:
             arguments.append(Word(kind))
         if external:
             arguments.append(Word("external"))
-        opened, secrets = _opened(settings)
+        opened, secrets = opened_settings(settings)
         arguments.append(opened)
         await self._do("CreateAccount", *arguments, deadline=deadline, repeatable=False, secrets=secrets)
 
@@ -131,7 +132,7 @@ class Cli:
 
     async def update_account_settings(self, name: str, settings: Settings, *, deadline: float | None = None) -> None:
         """Change the settings named; the others stay. NULL or the string `default` as a value removes one."""
-        opened, secrets = _opened(settings)
+        opened, secrets = opened_settings(settings)
         await self._do("UpdateAccountSettings", name, opened, deadline=deadline, secrets=secrets)
 
     async def set_account_password(self, name: str, password: Secret, *, deadline: float | None = None) -> None:
@@ -149,19 +150,19 @@ class Cli:
 
     async def get_account_settings(self, name: str, *, deadline: float | None = None) -> dict[str, Value]:
         """The settings made on the account itself."""
-        return _dictionary(await self._ask("GetAccountSettings", name, deadline=deadline))
+        return dictionary_of(await self._ask("GetAccountSettings", name, deadline=deadline))
 
     async def get_account_effective_settings(self, name: str, *, deadline: float | None = None) -> dict[str, Value]:
         """The settings with everything inherited filled in."""
-        return _dictionary(await self._ask("GetAccountEffectiveSettings", name, deadline=deadline))
+        return dictionary_of(await self._ask("GetAccountEffectiveSettings", name, deadline=deadline))
 
     async def get_account_rights(self, name: str, *, deadline: float | None = None) -> list[str]:
         """The access rights of an administrator; empty for an ordinary user. UnknownCommand on servers without it."""
-        return _strings(await self._ask("GetAccountRights", name, deadline=deadline))
+        return strings_of(await self._ask("GetAccountRights", name, deadline=deadline))
 
     async def get_account_default_prefs(self, domain: str = "", *, deadline: float | None = None) -> dict[str, Value]:
         """The default preferences of a domain's accounts; of the main domain where none is named."""
-        return _dictionary(await self._ask("GetAccountDefaultPrefs", *_optional(domain), deadline=deadline))
+        return dictionary_of(await self._ask("GetAccountDefaultPrefs", *_optional(domain), deadline=deadline))
 
     async def set_account_aliases(self, name: str, aliases: Iterable[str], *, deadline: float | None = None) -> None:
         """Replace the account's aliases."""
@@ -169,7 +170,7 @@ class Cli:
 
     async def get_account_aliases(self, name: str, *, deadline: float | None = None) -> list[str]:
         """The account's aliases."""
-        return _strings(await self._ask("GetAccountAliases", name, deadline=deadline))
+        return strings_of(await self._ask("GetAccountAliases", name, deadline=deadline))
 
     async def post_account_alert(self, name: str, text: str, *, deadline: float | None = None) -> None:
         """Show `text` to the user at the next login. Never repeated."""
@@ -187,21 +188,21 @@ class Cli:
 
     async def find_forwarders(self, domain: str, address: str, *, deadline: float | None = None) -> list[str]:
         """The domain's forwarders that lead to `address`."""
-        return _strings(await self._ask("FindForwarders", domain, Word("TO"), address, deadline=deadline))
+        return strings_of(await self._ask("FindForwarders", domain, Word("TO"), address, deadline=deadline))
 
     async def create_group(self, name: str, settings: Settings | None = None, *, deadline: float | None = None) -> None:
         """Make a group. Never repeated."""
-        await self._do("CreateGroup", name, _opened(settings)[0], deadline=deadline, repeatable=False)
+        await self._do("CreateGroup", name, opened_settings(settings)[0], deadline=deadline, repeatable=False)
 
     # -- domains -------------------------------------------------------------------------------------------------------
 
     async def list_domains(self, *, deadline: float | None = None) -> list[str]:
         """All domains of the server."""
-        return _strings(await self._ask("ListDomains", deadline=deadline))
+        return strings_of(await self._ask("ListDomains", deadline=deadline))
 
     async def list_accounts(self, domain: str = "", *, deadline: float | None = None) -> dict[str, Value]:
         """The domain's accounts by name; of the main domain where none is named."""
-        return _dictionary(await self._ask("ListAccounts", *_optional(domain), deadline=deadline))
+        return dictionary_of(await self._ask("ListAccounts", *_optional(domain), deadline=deadline))
 
     async def list_domain_objects(
         self,
@@ -225,35 +226,35 @@ class Cli:
 
     async def get_domain_settings(self, domain: str = "", *, deadline: float | None = None) -> dict[str, Value]:
         """The settings made on the domain itself."""
-        return _dictionary(await self._ask("GetDomainSettings", *_optional(domain), deadline=deadline))
+        return dictionary_of(await self._ask("GetDomainSettings", *_optional(domain), deadline=deadline))
 
     async def get_domain_effective_settings(
         self, domain: str = "", *, deadline: float | None = None
     ) -> dict[str, Value]:
         """The domain's settings with everything inherited filled in."""
-        return _dictionary(await self._ask("GetDomainEffectiveSettings", *_optional(domain), deadline=deadline))
+        return dictionary_of(await self._ask("GetDomainEffectiveSettings", *_optional(domain), deadline=deadline))
 
     async def update_domain_settings(self, domain: str, settings: Settings, *, deadline: float | None = None) -> None:
         """Change the domain settings named; the others stay."""
-        await self._do("UpdateDomainSettings", *_optional(domain), _opened(settings)[0], deadline=deadline)
+        await self._do("UpdateDomainSettings", *_optional(domain), opened_settings(settings)[0], deadline=deadline)
 
     async def get_account_template(self, domain: str = "", *, deadline: float | None = None) -> dict[str, Value]:
         """The settings that new accounts of the domain get."""
-        return _dictionary(await self._ask("GetAccountTemplate", *_optional(domain), deadline=deadline))
+        return dictionary_of(await self._ask("GetAccountTemplate", *_optional(domain), deadline=deadline))
 
     async def update_account_template(self, domain: str, settings: Settings, *, deadline: float | None = None) -> None:
         """Change the account template's settings named; the others stay."""
-        await self._do("UpdateAccountTemplate", *_optional(domain), _opened(settings)[0], deadline=deadline)
+        await self._do("UpdateAccountTemplate", *_optional(domain), opened_settings(settings)[0], deadline=deadline)
 
     # -- the server ----------------------------------------------------------------------------------------------------
 
     async def get_server_settings(self, *, deadline: float | None = None) -> dict[str, Value]:
         """The server-wide settings."""
-        return _dictionary(await self._ask("GetServerSettings", deadline=deadline))
+        return dictionary_of(await self._ask("GetServerSettings", deadline=deadline))
 
     async def update_server_settings(self, settings: Settings, *, deadline: float | None = None) -> None:
         """Change the server-wide settings named; the others stay."""
-        await self._do("UpdateServerSettings", _opened(settings)[0], deadline=deadline)
+        await self._do("UpdateServerSettings", opened_settings(settings)[0], deadline=deadline)
 
     async def write_log(self, level: int, text: str, *, deadline: float | None = None) -> None:
         """Put a line into the server's log. Never repeated."""
@@ -261,7 +262,7 @@ class Cli:
 
     async def route(self, address: str, *, deadline: float | None = None) -> list[str]:
         """Where mail for `address` goes: module, host, user."""
-        return _strings(await self._ask("Route", address, deadline=deadline))
+        return strings_of(await self._ask("Route", address, deadline=deadline))
 
     # -- mailboxes -----------------------------------------------------------------------------------------------------
 
@@ -276,7 +277,7 @@ class Cli:
         arguments: list[Argument] = [name]
         if filter_text:
             arguments += [Word("FILTER"), filter_text]
-        return _dictionary(await self._ask("ListMailboxes", *arguments, deadline=deadline))
+        return dictionary_of(await self._ask("ListMailboxes", *arguments, deadline=deadline))
 
     async def set_mailbox_acl(
         self, name: str, mailbox: str, rights: Mapping[str, str], *, deadline: float | None = None
@@ -302,7 +303,7 @@ class Cli:
 
     async def get_account_subscription(self, name: str, *, deadline: float | None = None) -> list[str]:
         """The account's subscriptions."""
-        return _strings(await self._ask("GetAccountSubscription", name, deadline=deadline))
+        return strings_of(await self._ask("GetAccountSubscription", name, deadline=deadline))
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -341,7 +342,7 @@ def _check_settable(password: Secret) -> None:
         raise ValueError("an empty password, or one with a control character, is never set")
 
 
-def _opened(settings: Settings | None) -> tuple[dict[str, Value], tuple[str, ...]]:
+def opened_settings(settings: Settings | None) -> tuple[dict[str, Value], tuple[str, ...]]:
     """The settings with their Secrets as strings, and those strings: for the renderer only."""
     opened: dict[str, Value] = {}
     secrets: list[str] = []
@@ -362,25 +363,6 @@ def _opened(settings: Settings | None) -> tuple[dict[str, Value], tuple[str, ...
 
 def _optional(domain: str) -> tuple[str, ...]:
     return (domain,) if domain else ()
-
-
-def _dictionary(value: Value) -> dict[str, Value]:
-    if value is NULL:
-        return {}
-    if not isinstance(value, dict):
-        raise ProtocolTrouble("the reply is no dictionary")
-    return value
-
-
-def _strings(value: Value) -> list[str]:
-    if value is NULL:
-        return []
-    if not isinstance(value, list):
-        raise ProtocolTrouble("the reply is no array")
-    strings = [item for item in value if isinstance(item, str)]
-    if len(strings) != len(value):
-        raise ProtocolTrouble("the reply's array holds something that is no string")
-    return strings
 
 
 def _domain_objects(value: Value) -> DomainObjects:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cli_client.commands import Cli, Settings, _dictionary, _opened, _strings
+from cli_client.commands import Cli, Settings, opened_settings
 from cli_client.errors import UnknownCommand
 from cli_client.format import Value
 from cli_client.protocol import Argument, Word
+from cli_client.replies import dictionary_of, strings_of, text_of
 from wire.outcome import ProtocolTrouble
 
 
@@ -21,15 +22,15 @@ class MailCli(Cli):
 
     async def get_forwarder(self, name: str, *, deadline: float | None = None) -> str:
         """Where a forwarder leads. CliRefused where there is none."""
-        return _text(await self._ask("GetForwarder", name, deadline=deadline))
+        return text_of(await self._ask("GetForwarder", name, deadline=deadline))
 
     async def get_group(self, name: str, *, deadline: float | None = None) -> dict[str, Value]:
         """A group's settings; its members under `Members`. CliRefused where there is none."""
-        return _dictionary(await self._ask("GetGroup", name, deadline=deadline))
+        return dictionary_of(await self._ask("GetGroup", name, deadline=deadline))
 
     async def set_group(self, name: str, settings: Settings, *, deadline: float | None = None) -> None:
         """Replace a group's settings, members included."""
-        await self._do("SetGroup", name, _opened(settings)[0], deadline=deadline)
+        await self._do("SetGroup", name, opened_settings(settings)[0], deadline=deadline)
 
     # -- mailing lists -------------------------------------------------------------------------------------------------
 
@@ -39,7 +40,7 @@ class MailCli(Cli):
 
     async def get_list(self, name: str, *, deadline: float | None = None) -> dict[str, Value]:
         """A mailing list's settings. CliRefused where there is none."""
-        return _dictionary(await self._ask("GetList", name, deadline=deadline))
+        return dictionary_of(await self._ask("GetList", name, deadline=deadline))
 
     async def subscribe(self, name: str, address: str, *, deadline: float | None = None) -> None:
         """Put an address on a list, without a message to it. One that is there already may be refused."""
@@ -47,7 +48,7 @@ class MailCli(Cli):
 
     async def list_subscribers(self, name: str, *, deadline: float | None = None) -> list[str]:
         """The addresses on a list."""
-        return _strings(await self._ask("ListSubscribers", name, deadline=deadline))
+        return strings_of(await self._ask("ListSubscribers", name, deadline=deadline))
 
     # -- account mail rules --------------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ class MailCli(Cli):
 
     async def get_router_table(self, *, deadline: float | None = None) -> list[str]:
         """The lines of the Router table, comments included, each as it stands; only a line feed ends one."""
-        lines = _text(await self._ask("GetRouterTable", deadline=deadline)).split("\n")
+        lines = text_of(await self._ask("GetRouterTable", deadline=deadline)).split("\n")
         return lines if lines[-1] else lines[:-1]
 
     async def set_router_table(self, lines: Sequence[str], *, deadline: float | None = None) -> None:
@@ -87,9 +88,3 @@ def _one_line(line: str) -> str:
     if "\n" in line:
         raise ValueError(f"not one line: {line!r}")
     return line
-
-
-def _text(value: Value) -> str:
-    if not isinstance(value, str):
-        raise ProtocolTrouble("the reply's data is no string")
-    return value

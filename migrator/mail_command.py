@@ -16,9 +16,8 @@ from cli_client.errors import UnknownCommand
 from cli_client.mail_commands import MailCli
 from migrator.alias_work import InputTrouble, Known
 from migrator.cli_pool import open_pool_beside
-from migrator.command_line import fail, fail_at_cli
-from migrator.config import ConfigurationTrouble, load_settings
-from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, TRY_LATER
+from migrator.command_line import fail, fail_at_cli, read_configuration
+from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, DONE, NEEDS_A_PERSON, TRY_LATER
 from migrator.mail_apply import Maker, Result, State
 from migrator.mail_objects import Choice, Form, Undecided
 from migrator.settings import Settings
@@ -66,10 +65,8 @@ class Session:
     def run(self, work: Work, *, offline: bool) -> NoReturn:
         """Read, plan, make, tell."""
         try:
-            settings = load_settings(self._config, check_files=not offline, check_keys=False)
+            settings = read_configuration(self._config, check_files=not offline, check_keys=False)
             choices, undecided, results = asyncio.run(self._run(work, settings, offline))
-        except ConfigurationTrouble as trouble:
-            fail(CONFIGURATION, *trouble.lines())
         except InputTrouble as trouble:
             fail(BAD_DATA, str(trouble))
         except Trouble as trouble:

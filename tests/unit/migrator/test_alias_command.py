@@ -264,3 +264,15 @@ def test_a_session_lost_while_making_is_later(
     code, _ = run_json(capsys, *arguments)
     assert code == 0
     assert len(communigate.directory.domains["main.test"].forwarders) == 40
+
+
+def test_a_bad_configuration_is_told_as_every_command_tells_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """FILE:LINE: key: text, as a compiler would, with nothing before it."""
+    path = tmp_path / "extauth.toml"
+    path.write_text("[communigate]\nlogon = 'x'\n")
+    (tmp_path / "aliases").write_text("a: b\n")
+    for words in (["aliases", "--aliases", str(tmp_path / "aliases")], ["left"], ["rules", "--homes", str(tmp_path)]):
+        assert run(*words, "--config", path) == 78
+        assert f"{path}:2: communigate.logon: unknown key\n" in [*capsys.readouterr().err.splitlines(keepends=True)]
