@@ -1,9 +1,9 @@
 """The helper between a CommuniGate and an old server that fail in every way, in any order.
 
 hypothesis makes up the schedules: who logs in, who gets mail, what breaks (servers, the disk, the ledger, the
-configuration), when helper or worker is killed. Whatever happens, a wrong password never gets in, nobody is refused for
-a fault, every request is answered once and in time, an account is always in a legal state, no message is doubled, no
-password is seen; and when everything works again, all gets well by itself.
+configuration, the clock), when helper or worker is killed. Whatever happens, a wrong password never gets in, nobody is
+refused for a fault, every request is answered once and in time, an account is always in a legal state, no message is
+doubled, no password is seen; and when everything works again, all gets well by itself.
 
 EXTAUTH_SCHEDULES=200 tries more of them, and others each time.
 """
@@ -32,6 +32,7 @@ from extauth.sandbox.faults import ANY, Fault
 from extauth.sandbox.old_server import OldUser
 from extauth.sandbox.world import DomainPlan, Sandbox
 from migrator.worker_lock import read_holder
+from tests.end_to_end.helper_child import WallClock
 from tests.servers.migration import traces, until
 
 _MORE = int(os.environ.get("EXTAUTH_SCHEDULES", "0"))
@@ -106,8 +107,10 @@ _breaks = st.builds(
     st.integers(1, 2),
 )
 _outages = st.builds(Outage, st.sampled_from(_SERVERS), st.sampled_from(["gone", "black hole", "cut"]))
+_CLOCKS = {"a day ahead": 86_400, "a day behind": -86_400, "years ahead": 315_360_000, "years behind": -315_360_000}
 _troubles = st.builds(
-    Trouble, st.sampled_from(["locked ledger", "full disk", "broken configuration", "no sessions at the CLI"])
+    Trouble,
+    st.sampled_from(["locked ledger", "full disk", "broken configuration", "no sessions at the CLI", *_CLOCKS]),
 )
 _kills = st.builds(Kill, st.booleans())
 _together = st.lists(st.one_of(_logins, _logins, _mail), min_size=1, max_size=5)
@@ -124,9 +127,10 @@ class Trial:
         self.users = [user for user in world.users if user.password.decode() in _TOKENS]
         self._lock: sqlite3.Connection | None = None
         self._limits: dict[int, tuple[int, int]] = {}  # of processes whose disk is full
+        self._clock = WallClock(world.directory)
 
     async def run(self, schedule: Sequence[Any]) -> None:
-        await self.world.start_helper(restart_pause=0.01)
+        await self.world.start_helper(restart_pause=0.01, env=self._clock.environ)
         try:
             for step in schedule:
                 if isinstance(step, list):
@@ -199,6 +203,8 @@ class Trial:
                 self.world.config_path.write_text("[communigate\n")
             case "no sessions at the CLI":
                 self.world.communigate.cli.max_per_address = 0
+            case _ if kind in _CLOCKS:
+                self._clock.set(_CLOCKS[kind])
 
     def _mend(self) -> None:
         if self._lock is not None:
@@ -208,6 +214,7 @@ class Trial:
             with suppress(ProcessLookupError):
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         self._limits.clear()
+        self._clock.set(0)
         self.world.write_config()
         self.world.communigate.cli.max_per_address = _SESSIONS
 
