@@ -12,22 +12,15 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from migrator.file_stamp import Stamp, stamp_from, stamp_of
 from migrator.hash_table import HashTable
 from wire.outcome import SetupTrouble, Temporary, Trouble
 
 _LARGEST: Final = 512 * 1024 * 1024  # bytes: some millions of lines, which are held in memory
-_YOUNG: Final = 50_000_000  # ns: a file system's clock ticks in 4 ms or so; a file this young may change unseen
 
 _NOBODY: Final = "no line ADDRESS<TAB>HASH or ADDRESS:HASH"
-
-
-class _Stamp(NamedTuple):
-    modified: int
-    changed: int
-    size: int
-    inode: int
 
 
 class HashFile:
@@ -39,7 +32,7 @@ class HashFile:
         self._domain = domain
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._stamp: _Stamp | None = None
+        self._stamp: Stamp | None = None
         self._table: HashTable | None = None
 
     async def table(self) -> HashTable:
@@ -55,7 +48,7 @@ class HashFile:
             if not len(table):
                 raise SetupTrouble(f"{self.path} holds {_NOBODY}")
             self._table = table
-            if not 0 <= self._clock() - stamp.changed <= _YOUNG:
+            if stamp.settled(self._clock()):
                 self._stamp = stamp
             return table
 
@@ -63,13 +56,10 @@ class HashFile:
         """The table that was read last, if the file is still the same."""
         if self._stamp is None:
             return None
-        try:
-            return self._table if _stamp_of(os.stat(self.path)) == self._stamp else None
-        except OSError:
-            return None
+        return self._table if stamp_of(self.path) == self._stamp else None
 
 
-def read_hash_file(path: Path, *, private: bool = True) -> tuple[bytes, _Stamp]:
+def read_hash_file(path: Path, *, private: bool = True) -> tuple[bytes, Stamp]:
     """The content of `path`, and by what to know that it has changed since. SetupTrouble, Temporary.
 
     A file that others may read is refused, unless it need not be `private`: the system's own files are not.
@@ -92,16 +82,12 @@ def read_hash_file(path: Path, *, private: bool = True) -> tuple[bytes, _Stamp]:
             content = stream.read(before.st_size + 1)
         except OSError as error:
             raise Temporary(f"cannot read {path}: {error.strerror}") from None
-        stamp = _stamp_of(before)
-        if len(content) != before.st_size or _stamp_of(os.fstat(file)) != stamp:
+        stamp = stamp_from(before)
+        if len(content) != before.st_size or stamp_from(os.fstat(file)) != stamp:
             raise Temporary(f"{path} is being written; put a new one in place by renaming it")
     if b"\0" in content:
         raise SetupTrouble(f"{path} is not a text file: it holds a zero byte")
     return content, stamp
-
-
-def _stamp_of(found: os.stat_result) -> _Stamp:
-    return _Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
 
 
 def find_trouble(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import getpass
 import json
 import stat
@@ -12,12 +13,13 @@ from typing import Final, NoReturn
 import click
 
 from migrator.command_line import fail
-from migrator.exit_codes import BAD_DATA, DONE, LOGIN_REFUSED, NEEDS_A_PERSON, TRY_LATER
+from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, DONE, LOGIN_REFUSED, NEEDS_A_PERSON, TRY_LATER
 from migrator.hash_file import read_hash_file
 from migrator.hash_survey import Survey, survey
 from migrator.hash_table import HashTable, addresses_of, read_entry
 from migrator.password_check import Unverifiable, verify
 from migrator.passwords import Scheme, Use
+from migrator.whole_file import write_whole
 from wire.outcome import Temporary, Trouble
 from wire.secret import Secret
 
@@ -35,13 +37,21 @@ _WHAT_TO_DO: Final = {
 @click.option("--domain", default="", help="The domain of names that come without one.")
 @click.option("--verify", "address", metavar="ADDRESS", help="Ask for a password, and say whether it is this one's.")
 @click.option("--addresses", is_flag=True, help="Print who has an account, one a line: a roster.")
+@click.option("--bad", type=click.Path(path_type=Path), help="Write the lines that need a person (0600), to feed back.")
+@click.option("--dry-run", is_flag=True, help="Write no file: --bad is only counted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def hashes(file: Path, domain: str, address: str | None, addresses: bool, as_json: bool) -> None:
+def hashes(  # noqa: PLR0917 - click hands them over by name
+    file: Path, domain: str, address: str | None, addresses: bool, bad: Path | None, dry_run: bool, as_json: bool
+) -> None:
     """Say what FILE holds: ADDRESS<TAB>HASH or ADDRESS:HASH, or lines of passwd, shadow, master.passwd.
 
     For each kind of hash: whether CommuniGate takes it as it is, or the first login must check it. No hash is printed.
     The exit code is 1 where lines need a person.
     """
+    if bad is not None and (address is not None or addresses):
+        raise click.UsageError("--bad belongs to the whole file: leave --verify and --addresses out")
+    if bad is not None and bad.resolve() == file.resolve():
+        raise click.UsageError(f"{bad} is the file that is read")
     try:
         content, _stamp = read_hash_file(file, private=False)
     except Trouble as trouble:
@@ -54,6 +64,8 @@ def hashes(file: Path, domain: str, address: str | None, addresses: bool, as_jso
             click.echo(name)
         return
     found = survey(table)
+    if bad is not None and not dry_run:
+        _write_bad(bad, content, found)
     if as_json:
         click.echo(json.dumps({"file": str(file), **found.as_json(), "unsupported": _unsupported(found)}))
     else:
@@ -79,6 +91,20 @@ def _tell(file: Path, found: Survey) -> None:
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:
         click.echo(f"{file} has mode {mode:04o}; as the `hashes` of a domain it must be 0600")
+
+
+def _write_bad(path: Path, content: bytes, found: Survey) -> None:
+    """The lines as they stand, each under its reason; they hold hashes, so the file is its owner's alone."""
+    lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    told = [
+        b"# line %d: %s\n%s\n"
+        % (finding.line, finding.problem.encode(errors="replace"), lines[finding.line - 1].rstrip(b"\r"))
+        for finding in found.findings
+    ]
+    try:
+        write_whole(path, b"".join(told))
+    except OSError as error:
+        fail(CANNOT_WRITE, f"cannot write {path}: {error.strerror}")
 
 
 def _unsupported(found: Survey) -> dict[str, str]:

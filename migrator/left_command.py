@@ -13,11 +13,11 @@ from typing import Final
 
 import click
 
-from migrator.command_line import config_option, fail, read_configuration
-from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, code_of
+from migrator.command_line import config_option, fail, fail_at_cli, read_configuration
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON
 from migrator.left import WHAT, Left, Tool
 from migrator.settings import Settings
-from wire.outcome import Temporary, Trouble
+from wire.outcome import Trouble
 
 _SHOWN: Final = 20  # names below each tool; --json, --csv and --list have all
 _COLUMNS: Final = ("Name", "Standing", "Hash", "Tool", "Mail", "Reason")
@@ -30,10 +30,12 @@ _COLUMNS: Final = ("Name", "Standing", "Hash", "Tool", "Mail", "Reason")
 @click.option("--no-cli", is_flag=True, help="Do not ask CommuniGate: only the ledger, rosters and files of hashes.")
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write a row for each to this file (0600).")
 @click.option("--list", "listing", is_flag=True, help="Print the addresses alone, one a line: a roster or pilot file.")
+@click.option("--dry-run", is_flag=True, help="Write no file: --csv is left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def left(  # noqa: PLR0917 - click hands them over by name
-    path: Path, domain: str, tool: str | None, no_cli: bool, csv_path: Path | None, listing: bool, as_json: bool
-) -> None:
+    path: Path, domain: str, tool: str | None, no_cli: bool, csv_path: Path | None, listing: bool, dry_run: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """List who has not moved yet, with the tool that fits each.
 
     The exit code is 0 when nobody is left, else 1.
@@ -42,9 +44,9 @@ def left(  # noqa: PLR0917 - click hands them over by name
     try:
         found = asyncio.run(_survey(settings, domain, ask_communigate=not no_cli))
     except Trouble as trouble:
-        fail(code_of(trouble) if isinstance(trouble, Temporary) else CONFIGURATION, str(trouble))
+        fail_at_cli(trouble, otherwise=CONFIGURATION)
     chosen = [one for one in found if tool in (None, one.tool.value)]
-    if csv_path is not None:
+    if csv_path is not None and not dry_run:
         _write(csv_path, chosen)
     if listing:
         for one in chosen:

@@ -28,10 +28,12 @@ class LiveFile(Generic[T]):
         parse: Callable[[bytes], T],
         broken: Callable[[str], T],
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], int] = time.time_ns,
     ) -> None:
         self.path = path
         self.value: T | None = None
         self.clock = clock
+        self._now = now
         self._parse = parse
         self._broken = broken
         self._stamp: Stamp | None = None
@@ -62,5 +64,6 @@ class LiveFile(Generic[T]):
         stamp = stamp_of(self.path)
         if self.value is None or stamp is None or stamp != self._stamp:
             # a file that was changed while it was read keeps its older stamp and is read again at the next look
-            self.value, self._stamp = await asyncio.to_thread(self.read), stamp
+            self.value = await asyncio.to_thread(self.read)
+            self._stamp = stamp if stamp is not None and stamp.settled(self._now()) else None
         self._next_look = self.clock() + _PAUSE

@@ -121,6 +121,7 @@ def end(file: Path, dry_run: bool, as_json: bool) -> None:
 
 @shadow_switch.command()
 @_file
+@click.option("--dry-run", is_flag=True, expose_value=False, help="Nothing is ever changed by this.")
 @_json
 def status(file: Path, as_json: bool) -> None:
     """Say whether a switch is under way. The exit code is 1 where `end` is still to come."""

@@ -97,6 +97,22 @@ async def test_no_cli_and_nobody_left(tmp_path: Path) -> None:
     assert (await run(config, "--no-cli", "--domain", "e.test"))[0] == 0
 
 
+async def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    """As of every command."""
+    config, rows = configure(tmp_path, 9), tmp_path / "rows.csv"
+    assert (await run(config, "--no-cli", "--csv", str(rows), "--dry-run"))[0] == 1
+    assert not rows.exists()
+
+
+async def test_a_login_that_is_refused(tmp_path: Path) -> None:
+    """77, as every command that asks CommuniGate says it."""
+    async with communigate() as server:
+        config = write_config(tmp_path, cli=server.cli.port)
+        (tmp_path / "cli.password").write_text("another\n")
+        code, _, err = await run(config)
+    assert (code, "refuses the login" in err) == (77, True)
+
+
 async def test_many_pages_of_accounts(tmp_path: Path) -> None:
     """ListDomainObjects comes in pages of a thousand."""
     async with communigate() as server:

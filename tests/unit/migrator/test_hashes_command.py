@@ -78,6 +78,23 @@ def test_bad_lines_are_named_and_never_shown(tmp_path: Path, run: Any) -> None:
         assert text.rpartition("$")[2] not in out
 
 
+def test_bad_lines_are_written_to_be_fed_back(tmp_path: Path, run: Any) -> None:
+    """Byte for byte, under their reasons; what is mended is read as if it had never been wrong."""
+    file, bad = tmp_path / "hashes", tmp_path / "bad"
+    file.write_bytes(b"\xef\xbb\xbfn\xe9e:{WHAT}x\r\njoe:!x\nok:$1$12345678$f8QoJuo0DpBRfQSD0vglc1\nnobody\n")
+    assert run(str(file), "--bad", str(bad), "--dry-run")[0] == 1
+    assert not bad.exists()
+    assert run(str(file), "--bad", str(bad))[0] == 1
+    lines = bad.read_bytes().split(b"\n")
+    assert (bad.stat().st_mode & 0o777, lines[1], lines[3]) == (0o600, b"n\xe9e:{WHAT}x", b"nobody")
+    assert lines[0].startswith(b"# line 1: ")
+    bad.write_bytes(bad.read_bytes().replace(b"{WHAT}x", b"{MD5}X03MO1qnZdYdgyfeuILPmQ==").replace(b"nobody", b""))
+    assert run(str(bad))[0] == 0
+    assert run(str(file), "--bad", str(tmp_path / "no" / "bad"))[0] == 73
+    assert run(str(file), "--bad", str(file))[0] == 64
+    assert run(str(file), "--bad", str(bad), "--addresses")[0] == 64
+
+
 def test_a_password_is_checked(file: Path, run: Any) -> None:
     """0 right, 77 wrong, 1 where nobody can tell; the password comes from stdin, bytes as they are."""
     number, vector = next((n, v) for n, v in enumerate(VECTORS) if not v.password.isascii())
