@@ -5,6 +5,7 @@ The helper's path imports only what it needs, so that it starts in a fraction of
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,14 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from migrator.config import DEFAULT_PATH, ConfigurationTrouble, Settings, load_settings
+from wire.descriptors import keep_standard_streams
 
 if TYPE_CHECKING:
     import argparse
 
 _OK: Final = 0  # exit codes of sysexits(3)
 _USAGE: Final = 64
+_OUR_FAULT: Final = 70
+_CANNOT_WRITE: Final = 73
 _CONFIG: Final = 78
 _INTERRUPTED: Final = 130
+_UNWRITABLE: Final = frozenset((errno.EPIPE, errno.ENOSPC, errno.EIO))  # what a write to stdout comes to
 
 
 def helper_main() -> int:
@@ -35,18 +40,41 @@ def helper_main() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The `extauth` command; returns its exit code."""
+    keep_standard_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == ["sandbox"] or words[:1] == ["demo"]:
-        return _play(words[0], words[1:])  # they bring their own flags
-    options = _make_parser().parse_args(words)
-    command: Callable[[argparse.Namespace], int] = options.run
     try:
-        return command(options)
+        code = _run(words)
+        sys.stdout.flush()
     except ConfigurationTrouble as trouble:
         _say(*trouble.lines(), to_stderr=True)
         return _CONFIG
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            return _confess()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in the buffer
+        if error.errno != errno.EPIPE:  # else whoever read our output has left, as `head` does
+            _say(f"extauth: stdout cannot be written: {error.strerror}", to_stderr=True)
+        return _CANNOT_WRITE
+    except Exception:  # noqa: BLE001 - the outermost scope: a bug must end with its own exit code
+        return _confess()
+    return code
+
+
+def _confess() -> int:
+    import traceback
+
+    traceback.print_exc()
+    return _OUR_FAULT
+
+
+def _run(words: Sequence[str]) -> int:
+    if words[:1] == ["sandbox"] or words[:1] == ["demo"]:
+        return _play(words[0], words[1:])  # they bring their own flags
+    options = _make_parser().parse_args(words)
+    command: Callable[[argparse.Namespace], int] = options.run
+    return command(options)
 
 
 def _make_parser() -> argparse.ArgumentParser:
