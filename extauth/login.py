@@ -207,15 +207,20 @@ class Login:
         while self._to_note:
             await asyncio.sleep(0 if self._ending else _GATHER)
             notes, self._to_note = self._to_note, []
-            await asyncio.gather(*(self._note(address, result) for address, result in notes))
+            confirmed = [address for address, result in notes if result.confirmed]
+            others = [self._note(address, result) for address, result in notes if not result.confirmed]
+            try:
+                if confirmed:
+                    await self._logins.adopted(*confirmed)
+            except Trouble as trouble:
+                self._log.warning("the ledger does not take a note", accounts=len(confirmed), reason=str(trouble))
+            await asyncio.gather(*others)
         self._notes = None
 
     async def _note(self, address: str, result: AdoptionResult) -> None:
-        """Write down how one adoption went."""
+        """Write down how one adoption failed."""
         try:
-            if result.confirmed:
-                await self._logins.adopted(address)
-            elif result.outcome is AdoptionOutcome.LATER:
+            if result.outcome is AdoptionOutcome.LATER:
                 self._notices.alarm("adoption", f"passwords are not taken over now: {result.reason}", account=address)
                 await self._logins.adoption_failed(address, result.reason)
             else:

@@ -78,7 +78,7 @@ class Exports:
                 ).rowcount
                 if changed:
                     count += 1
-                    wipe(connection, row.account, now, keep_done=self._keep_done)
+                    wipe(connection, [row.account], now, keep_done=self._keep_done)
             _note(connection, now, actor, "purge", f"{count} rows")
             return count
 

@@ -157,7 +157,7 @@ class LedgerQueue:
             change = "phase = 'done', finished_at = ?, reason = '', bugs = 0, passes = passes + 1"
             done = _end(connection, claim, now, change, (now,), counts=counts, report=report)
             if done:
-                wipe(connection, claim.job.account, now, keep_done=self._keep_done)
+                wipe(connection, [claim.job.account], now, keep_done=self._keep_done)
             return done
 
         return await self._store.write(work)

@@ -9,9 +9,10 @@ copy that is not done, the export that was not purged. Nothing here can open one
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from migrator.ledger.store import Store
@@ -50,8 +51,8 @@ _UPSERT_LOGIN: Final = """
 # What keeps a box: an open adoption, an open copy (or a kept one, for the final delta), an export.
 _WIPE: Final = """
     UPDATE logins SET sealed = NULL, wiped_at = ?2
-    WHERE account = ?1 AND sealed IS NOT NULL AND NOT exporting
-      AND NOT EXISTS (SELECT 1 FROM accounts WHERE accounts.account = ?1 AND adoption = 'adopting')
+    WHERE account IN (SELECT value FROM json_each(?1)) AND sealed IS NOT NULL AND NOT exporting
+      AND NOT EXISTS (SELECT 1 FROM accounts WHERE accounts.account = logins.account AND adoption = 'adopting')
       AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.account = logins.account AND jobs.server = logins.server
                       AND (phase <> 'done' OR ?3))
 """
@@ -74,9 +75,9 @@ def add_job(
     return row[0], False
 
 
-def wipe(connection: sqlite3.Connection, account: str, now: float, *, keep_done: bool) -> None:
-    """Forget the boxes of `account` that nobody needs any more; `keep_done` keeps those of finished copies."""
-    connection.execute(_WIPE, (account, now, keep_done))
+def wipe(connection: sqlite3.Connection, accounts: Sequence[str], now: float, *, keep_done: bool) -> None:
+    """Forget the boxes of `accounts` that nobody needs any more; `keep_done` keeps those of finished copies."""
+    connection.execute(_WIPE, (json.dumps(accounts), now, keep_done))
 
 
 class Logins:
@@ -134,17 +135,18 @@ class Logins:
 
         return await self._store.read(work)
 
-    async def adopted(self, account: str) -> None:
-        """CommuniGate confirmed: the account logs in by itself. Its copy may start at once."""
+    async def adopted(self, *accounts: str) -> None:
+        """CommuniGate confirmed: these accounts log in by themselves. Their copies may start at once."""
         now = self._clock()
+        names = [account.lower() for account in accounts]
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE accounts SET adoption = 'adopted', adopted_at = coalesce(adopted_at, ?2), reason = ''"
-                " WHERE account = ?1",
-                (account.lower(), now),
+                " WHERE account IN (SELECT value FROM json_each(?1))",
+                (json.dumps(names), now),
             )
-            self._go_on(connection, account.lower(), now)
+            self._go_on(connection, names, now)
 
         await self._store.write(work)
 
@@ -156,7 +158,7 @@ class Logins:
             connection.execute(
                 "UPDATE accounts SET adoption = 'refused', reason = ?2 WHERE account = ?1", (account.lower(), reason)
             )
-            self._go_on(connection, account.lower(), now)
+            self._go_on(connection, [account.lower()], now)
 
         await self._store.write(work)
 
@@ -173,13 +175,13 @@ class Logins:
 
         await self._store.write(work)
 
-    def _go_on(self, connection: sqlite3.Connection, account: str, now: float) -> None:
+    def _go_on(self, connection: sqlite3.Connection, accounts: Sequence[str], now: float) -> None:
         connection.execute(
-            "UPDATE jobs SET not_before = 0"
-            " WHERE account = ?1 AND +phase = 'pending' AND attempts = 0 AND +not_before > 0 AND lease_until = 0",
-            (account,),
+            "UPDATE jobs SET not_before = 0 WHERE account IN (SELECT value FROM json_each(?1))"
+            " AND +phase = 'pending' AND attempts = 0 AND +not_before > 0 AND lease_until = 0",
+            (json.dumps(accounts),),
         )
-        wipe(connection, account, now, keep_done=self._keep_done)
+        wipe(connection, accounts, now, keep_done=self._keep_done)
 
     async def due_adoptions(self, limit: int = 100) -> list[StoredLogin]:
         """Adoptions that are owed and whose time has come, the longest owed first."""

@@ -32,6 +32,7 @@ Work = Callable[[sqlite3.Connection], T]
 
 LOCK_WAIT: Final = 5.0  # seconds for another process's lock: commits take milliseconds, a login may wait 15 s
 _BATCH: Final = 256  # writes in one commit: enough to share the fsync, few enough that the first waits little
+_READS: Final = 32  # reads on one snapshot: none waits long for the answers of those behind it
 _WAITING: Final = 20_000  # requests in line; more means that the disk has stopped, and memory must not follow
 _CACHED_STATEMENTS: Final = 256  # all statements of the ledger, so that none is parsed twice
 
@@ -44,7 +45,7 @@ class Store:
         self.path = Path(path)
         self._file = _File(self.path, lock_wait, create_directory)
         self._writer = _Lane("ledger-writer", self._file, _write_batch, _BATCH, query_only=False)
-        self._reader = _Lane("ledger-reader", self._file, _read_batch, 1, query_only=True)
+        self._reader = _Lane("ledger-reader", self._file, _read_batch, _READS, query_only=True)
 
     async def open(self) -> None:
         """Open the file now, so that trouble shows at once. Nobody needs to call it."""
@@ -53,9 +54,9 @@ class Store:
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction and return its result when it is on disk.
 
-        `work` runs in the writer's thread and must only use the connection. When it raises, its own
-        changes are undone and the exception comes out here; the writes that share its commit are not
-        touched. Work that was handed over is done even when the waiter is cancelled.
+        `work` runs in the writer's thread and must only use the connection; it may be undone and run once more. When
+        it raises, its own changes are undone and the exception comes out here; the writes that share its commit are
+        not touched. Work that was handed over is done even when the waiter is cancelled.
         """
         return await self._writer.run(work)
 
@@ -190,19 +191,30 @@ def _settle(outcomes: list[_Outcome]) -> None:
 
 
 def _write_batch(connection: sqlite3.Connection, batch: list[_Request[Any]]) -> list[_Outcome]:
-    """All of `batch` in one commit, each in its own savepoint. Raises when nothing of it was kept."""
+    """All of `batch` in one commit. Raises when nothing of it was kept."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if len(batch) == 1:
-            outcomes: list[_Outcome] = [(batch[0], batch[0].work(connection), None)]
-        else:
-            outcomes = [_in_savepoint(connection, request) for request in batch]
+        outcomes = _run_all(connection, batch)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
     return outcomes
+
+
+def _run_all(connection: sqlite3.Connection, batch: list[_Request[Any]]) -> list[_Outcome]:
+    """Run `batch`, hardly ever in savepoints: every statement hands the interpreter's lock back and forth."""
+    try:
+        return [(request, request.work(connection), None) for request in batch]
+    except Exception:
+        if len(batch) == 1:
+            raise
+    # one of them raised: all from the start, each for itself
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    connection.execute("BEGIN IMMEDIATE")
+    return [_in_savepoint(connection, request) for request in batch]
 
 
 def _in_savepoint(connection: sqlite3.Connection, request: _Request[Any]) -> _Outcome:
@@ -220,13 +232,22 @@ def _in_savepoint(connection: sqlite3.Connection, request: _Request[Any]) -> _Ou
 
 
 def _read_batch(connection: sqlite3.Connection, batch: list[_Request[Any]]) -> list[_Outcome]:
-    (request,) = batch
+    """All of `batch` on one snapshot, taken after the last of them was asked."""
     connection.execute("BEGIN")
     try:
-        return [(request, request.work(connection), None)]
+        return [_read_one(connection, request) for request in batch]
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _read_one(connection: sqlite3.Connection, request: _Request[Any]) -> _Outcome:
+    try:
+        return request, request.work(connection), None
+    except sqlite3.Error:
+        raise  # about the file, and so about all of them
+    except Exception as error:  # noqa: BLE001 - the waiter owns the scope; it is raised there
+        return request, None, error
 
 
 class _File:
