@@ -29,7 +29,7 @@ from wire.secret import Secret
 
 _ADOPTION: Final = 5.0  # seconds for six CLI commands; after that the user is let in and the worker goes on
 _RIGHTS: Final = 3.0  # seconds for one
-_GATHER: Final = 0.02  # seconds: the notes of so long share a commit, and nobody waits for them
+_GATHER: Final = 0.05  # seconds: the notes of so long share a commit, and nobody waits for them
 _AT_LEAST: Final = 0.25  # seconds for one, however late it is
 
 
@@ -143,7 +143,8 @@ class Login:
         endpoint = domain.copy_endpoint if domain.copies else domain.verify_source
         try:
             if self._sealer is None:
-                self._sealer = Sealer(self._settings.state.public_key_file)
+                later = asyncio.get_running_loop().call_later
+                self._sealer = Sealer(self._settings.state.public_key_file, later=later)
             login = VerifiedLogin(
                 account=address,
                 domain=address.rpartition("@")[2],

@@ -1,8 +1,9 @@
 """Passwords at rest: sealed with a public key, opened only with the key file.
 
 Who holds `seal.pub` can put a password into a box and not take it out again: the helper has no more than
-that. A box (libsodium's sealed box: X25519, XSalsa20-Poly1305) is different each time. The account's
-address is inside, so that a box which was moved to another account's row does not open.
+that. A box is made with a key pair that is thrown away at once, or within a tenth of a second (X25519,
+XSalsa20-Poly1305; the pair's public key and a random nonce stand before it), and different each time. The
+account's address is inside, so that a box which was moved to another account's row does not open.
 
 Trouble with a key file or a box is SetupTrouble; no text ever holds a password.
 """
@@ -14,6 +15,7 @@ import binascii
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,20 +30,39 @@ _PUBLIC: Final = "extauth-seal-public-1"
 _PRIVATE: Final = "extauth-seal-private-1"
 _BOX: Final = b"1"  # the first byte of what is inside: how the rest is to be read
 _PADDING: Final = 64  # bytes: the length of a box does not tell the length of the password
+_SHARED: Final = 0.1  # seconds that boxes share a pair: making one costs 25 times as much as the box
 _FILE_LIMIT: Final = 4096  # bytes of a key file: one short line
 
 
-class Sealer:
-    """Seals with the public key in `public_key_file`; cannot open anything."""
+Later = Callable[[float, Callable[[], None]], object]
 
-    def __init__(self, public_key_file: Path) -> None:
-        self._box = nacl.public.SealedBox(nacl.public.PublicKey(_read_key(public_key_file, _PUBLIC)))
+
+class Sealer:
+    """Seals with the public key in `public_key_file`; cannot open anything, but for what it sealed in this moment."""
+
+    def __init__(self, public_key_file: Path, *, later: Later | None = None) -> None:
+        """With `later`, which calls something after so many seconds, the boxes of a moment share a pair."""
+        self._public = nacl.public.PublicKey(_read_key(public_key_file, _PUBLIC))
+        self._later = later
+        self._pair: tuple[bytes, nacl.public.Box] | None = None
 
     def seal(self, password: Secret, address: str) -> bytes:
         """A box that holds `password` for `address` (in any case)."""
         inside = _header(address) + len(password).to_bytes(4, "big") + password.reveal()
         inside += bytes(-len(inside) % _PADDING)
-        return bytes(self._box.encrypt(inside))
+        own, box = self._pair or self._make_pair()
+        return own + box.encrypt(inside)
+
+    def _make_pair(self) -> tuple[bytes, nacl.public.Box]:
+        private = nacl.public.PrivateKey.generate()
+        pair = bytes(private.public_key), nacl.public.Box(private, self._public)
+        if self._later is not None:
+            self._pair = pair
+            self._later(_SHARED, self._drop_pair)
+        return pair
+
+    def _drop_pair(self) -> None:
+        self._pair = None
 
 
 class Opener:
@@ -54,7 +75,7 @@ class Opener:
     def __init__(self, key_file: Path) -> None:
         self._file = key_file
         self._stamps: tuple[Stamp | None, ...] = ()
-        self._boxes: list[nacl.public.SealedBox[nacl.public.PrivateKey]] = []
+        self._keys: list[nacl.public.PrivateKey] = []
         self._read()
 
     def open(self, sealed: bytes, address: str) -> Secret:
@@ -73,19 +94,18 @@ class Opener:
 
     def is_new(self, sealed: bytes) -> bool:
         """Whether the key that is in force now opens this box."""
-        return self._decrypt(sealed, self._boxes[:1]) is not None
+        return self._decrypt(sealed, self._keys[:1]) is not None
 
     def _read(self) -> None:
         self._stamps = _stamps(self._file)
         files = [self._file, *[path for path in [old_key_file(self._file)] if path.exists()]]
-        self._boxes = [nacl.public.SealedBox(nacl.public.PrivateKey(_read_key(path, _PRIVATE))) for path in files]
+        self._keys = [nacl.public.PrivateKey(_read_key(path, _PRIVATE)) for path in files]
 
-    def _decrypt(
-        self, sealed: bytes, boxes: list[nacl.public.SealedBox[nacl.public.PrivateKey]] | None = None
-    ) -> bytes | None:
-        for box in self._boxes if boxes is None else boxes:
+    def _decrypt(self, sealed: bytes, keys: list[nacl.public.PrivateKey] | None = None) -> bytes | None:
+        public, box = sealed[: nacl.public.PublicKey.SIZE], sealed[nacl.public.PublicKey.SIZE :]
+        for key in self._keys if keys is None else keys:
             with contextlib.suppress(nacl.exceptions.CryptoError, ValueError, TypeError):
-                return bytes(box.decrypt(sealed))
+                return nacl.public.Box(key, nacl.public.PublicKey(public)).decrypt(box)
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from migrator.seal import Opener, Sealer, generate_keys
 from wire.outcome import SetupTrouble
 from wire.secret import Secret
+
+PAIR, NONCE = 32, 24  # bytes of a box: the public key of the pair it was made with, and what makes it different
 
 
 @pytest.fixture
@@ -57,7 +60,28 @@ def test_equal_passwords_are_different_boxes_and_lengths_do_not_tell(pair: tuple
     assert not any(b"same" in box for box in boxes)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b"\0" + b[1:], lambda b: b + b"x"])
+def test_the_boxes_of_a_moment_share_a_pair_and_then_it_is_dropped(keys: tuple[Path, Path]) -> None:
+    later: list[tuple[float, Callable[[], None]]] = []
+    sealer, opener = Sealer(keys[0], later=lambda *call: later.append(call)), Opener(keys[1])
+    boxes = [sealer.seal(Secret(b"same"), "a@b.c") for _ in range(3)]
+    ((seconds, drop),) = later
+    assert seconds <= 0.1
+    drop()
+    boxes.append(sealer.seal(Secret(b"same"), "a@b.c"))
+    assert len({box[:PAIR] for box in boxes}) == 2
+    assert len({box[PAIR : PAIR + NONCE] for box in boxes}) == 4
+    assert len({box[PAIR + NONCE :] for box in boxes}) == 4
+    assert {opener.open(box, "a@b.c").reveal() for box in boxes} == {b"same"}
+
+
+def test_without_a_clock_each_box_has_a_pair_of_its_own(pair: tuple[Sealer, Opener]) -> None:
+    assert len({pair[0].seal(Secret(b"same"), "a@b.c")[:PAIR] for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:-1], lambda b: b"", lambda b: b"\0" + b[1:], lambda b: bytes(32) + b[32:], lambda b: b + b"x"],
+)
 def test_a_damaged_box_is_a_set_up_fault(pair: tuple[Sealer, Opener], damage) -> None:
     sealer, opener = pair
     with pytest.raises(SetupTrouble, match="does not open"):
