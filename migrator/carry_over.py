@@ -22,6 +22,7 @@ def carry_over(earlier: Report, now: Report) -> None:
         box.repaired = old.repaired + box.repaired
         box.deleted += old.deleted
         box.doubled += old.doubled
+        box.missing += old.missing
         box.flagged += old.flagged
         for text in old.notes:
             box.note(text)

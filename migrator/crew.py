@@ -33,6 +33,7 @@ class Crew(Generic[T]):
         self._work = work
         self._most = min(most, first.lessons.sessions or most)
         self._helpers: set[asyncio.Task[None]] = set()
+        self._hired = 0  # sessions besides the first, the one that is being opened among them
         self._troubles: list[Trouble] = []
 
     async def run(self) -> None:
@@ -50,13 +51,20 @@ class Crew(Generic[T]):
         except BaseExceptionGroup as bugs:  # Trouble is kept apart: this is what nobody expected
             raise bugs.exceptions[0] from None
         if self._troubles:
+            self._be_content()
             raise max(self._troubles, key=_gravity)
+
+    def _be_content(self) -> None:
+        """Half as many from now on where a connection was lost beside others: some servers end the older one."""
+        if self._hired and not any(_gravity(trouble) for trouble in self._troubles):
+            self._first.lessons.sessions = max(1, (self._hired + 1) // 2)
 
     async def _hire(self, tasks: asyncio.TaskGroup) -> None:
         """Open more sessions, one after the other, while there is work for them and both servers allow it."""
         for number in range(2, self._most + 1):
             if not self._waiting:
                 return
+            self._hired += 1
             try:
                 session = await self._first.another()
             except Trouble as trouble:

@@ -40,6 +40,7 @@ BATCH_OCTETS: Final = 2 << 20  # a MULTIAPPEND of more is no faster, and all of 
 _FETCH_GROUP: Final = 100  # messages in one FETCH command
 _FETCH_WINDOW: Final = 12  # FETCH commands under way: half of them hide a round trip of 20 ms
 _FULL: Final = "OVERQUOTA"
+_LIMIT: Final = "LIMIT"
 _SLOWEST: Final = 32 << 10  # bytes a second that a target is given time for before it counts as silent
 
 
@@ -53,6 +54,8 @@ class Delivery:
         self.floor = floor  # no message that is sent from now on gets a lower uid
         self.tally = tally
         self.report = report
+        self.nowhere: list[int] = []  # source uids of messages that were confirmed and are not to be found
+        self.told = False  # the target has said of a message where it is
         self.rewritten: list[int] = []  # source uids of messages whose lines were broken (--fixLongLines)
         self._pipeline: Pipeline | None = None
         self._summaries: dict[int, Summary] = {}  # of messages that are not settled yet
@@ -267,6 +270,7 @@ class Delivery:
         """One command, without waiting for its answer."""
         assert self._pipeline is not None
         self.session.touch()
+        await self._pipeline.settle()
         self.session.around.checkpoint("target: before APPEND")
         self._flight.add(messages)
         await self._pipeline.send([message.letter for message in messages])
@@ -288,7 +292,7 @@ class Delivery:
         session.touch()
         command = self._flight.take()
         session.around.checkpoint("target: a message was answered")
-        if isinstance(answer, MessageRefused) or (isinstance(answer, Trouble) and answer.code == _FULL):
+        if isinstance(answer, MessageRefused) or (isinstance(answer, Trouble) and _is_of_few(answer, command)):
             self._refused.append((command, answer))
         elif isinstance(answer, Trouble):
             self.tally.drop(message.uid for message in command.messages)
@@ -305,6 +309,7 @@ class Delivery:
         if target is None or target < self.floor or appended.uidvalidity != self.place.uidvalidity:
             self._unlocated[message.uid] = message
             return
+        self.told = True
         self.floor = target + 1
         self.tally.copied(message.uid, target)
 
@@ -404,6 +409,7 @@ class Delivery:
         self._unlocated = {}
         for uid in sent:
             self.tally.copied(uid, found.get(uid, UNKNOWN))
+        self.nowhere += [uid for uid in sent if uid not in found]
         if len(found) < len(sent):
             self.report.note("the target confirmed messages that cannot be told from others there")
 
@@ -452,6 +458,11 @@ class Delivery:
             lessons.breaks[self.source, culprit] += 1
         else:
             lessons.doubtful.update((self.source, uid) for uid in under_way)
+
+
+def _is_of_few(trouble: Trouble, command: Command) -> bool:
+    """Whether a part of the command may fare better: less fits into a quota, and a limit may be that of one command."""
+    return trouble.code == _FULL or (trouble.code == _LIMIT and len(command.messages) > 1)
 
 
 async def _one(content: bytes) -> AsyncIterator[bytes]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from migrator.arrivals import Confirmed, count_arrived
 from migrator.dates import header_date, parse_internal_date, render_internal_date
 from migrator.delivery import Delivery
 from migrator.fetch_item import PEEK, PLAIN, settle_fetch_item
@@ -22,7 +23,7 @@ from migrator.options import DateFilter
 from migrator.outgoing import Place
 from migrator.plan import Pair, ancestors, is_inbox, safer_name, show
 from migrator.report import LargeMessage, MailboxReport, RefusedMessage
-from migrator.resolution import count_late_arrivals, rematch, resolve_intents, summaries_of
+from migrator.resolution import count_late_arrivals, rematch, resolve_intents, summaries_given
 from migrator.second_pass import Ended, may_recopy
 from migrator.session import Session
 from migrator.side_by_side import both_to_the_end
@@ -71,11 +72,13 @@ class MailboxCopy:
         if left_to_copy(uids, marks):
             await self._refuse_same(opened, selected, uids)
         before = set(marks.refused)
-        await self._copy_all(marks, uids, Place(self._target_name, selected.uidvalidity, rules, self._others), floor)
+        place = Place(self._target_name, selected.uidvalidity, rules, self._others)
+        confirmed = await self._copy_all(marks, uids, place, floor)
         self._forget_arrived(marks, before)
         if resolved is not None:
             report.doubled = await count_late_arrivals(session, marks, resolved, self._others)
-        await self._verify(marks)
+        if report.copied:
+            marks = await count_arrived(session, marks, report, confirmed)
         if session.options.delete:
             await self._delete(marks, uids)
         return Ended(marks, opened, uids, flags)
@@ -190,7 +193,8 @@ class MailboxCopy:
 
     # Copying ---------------------------------------------------------------------------------------------------
 
-    async def _copy_all(self, marks: MailboxMarks, uids: Sequence[int], place: Place, floor: int) -> None:
+    async def _copy_all(self, marks: MailboxMarks, uids: Sequence[int], place: Place, floor: int) -> Confirmed:
+        """Every message that is left."""
         session, report, source = self._session, self._report, self._pair.source
         await self._set_back(marks, left_to_copy(uids, marks))
         left = left_to_copy(uids, marks)
@@ -213,21 +217,24 @@ class MailboxCopy:
                 session.around.check_window(session.options.window)
                 summaries = await self._look_at(todo[start : start + _STRETCH])
                 wanted = self._wanted(todo[start : start + _STRETCH], summaries)
+                tally.not_given += [uid for uid in todo[start : start + _STRETCH] if uid not in summaries]
                 await delivery.deliver(wanted, summaries, await self._replaced_dates(wanted, summaries))
             await delivery.finish()
+            await self._look_for_vanished(marks, tally.not_given)
         except Trouble as trouble:
             await delivery.give_up(trouble)
             raise
         finally:
             self._note_rewritten(delivery)
+        return Confirmed(floor, delivery.nowhere, told=delivery.told)
 
     async def _look_at(self, stretch: Sequence[int]) -> dict[int, Summary]:
         """Flags, date and size by uid, as far as possible from when the mailbox was opened."""
         seen, self._seen = self._seen, None
         if not seen:
-            return await summaries_of(self._session.source, stretch)
+            return await summaries_given(self._session.source, stretch)
         beyond = [uid for uid in stretch if uid > _STRETCH]
-        return seen | (await summaries_of(self._session.source, beyond) if beyond else {})
+        return seen | (await summaries_given(self._session.source, beyond) if beyond else {})
 
     def _forget_arrived(self, marks: MailboxMarks, before: set[int]) -> None:
         """What an earlier run has kept as a file needs none any more, if it has arrived now."""
@@ -264,6 +271,19 @@ class MailboxCopy:
                 wanted.append(uid)
         return wanted
 
+    async def _look_for_vanished(self, marks: MailboxMarks, uids: Sequence[int]) -> None:
+        """What the source gives no word of and still lists is not gone: it cannot give it, and a person must look."""
+        session, report = self._session, self._report
+        if not uids or session.source_access.files is not None:  # a file that is gone stays in the list as it was read
+            return
+        session.touch()
+        listed = set(await session.source.fresh_uid_search())
+        refused = {uid: "the source lists it and does not give it" for uid in uids if uid in listed}
+        await session.record(marks, Change(refused=refused))
+        session.lessons.refused.update((marks.source, uid) for uid in refused)
+        report.refused += [RefusedMessage(str(uid), 0, reason) for uid, reason in refused.items()]
+        report.vanished -= len(refused)
+
     def _note_rewritten(self, delivery: Delivery) -> None:
         if not delivery.rewritten:
             return
@@ -291,13 +311,6 @@ class MailboxCopy:
 
     # Afterwards ------------------------------------------------------------------------------------------------
 
-    async def _verify(self, marks: MailboxMarks) -> None:
-        """Count at the target what this run and earlier ones have put there."""
-        if not self._report.copied:
-            return  # nothing has changed since the run that counted
-        there = set(await self._session.target.fresh_uid_search())
-        self._report.gone = sum(1 for _, target in marks.runs if target != UNKNOWN and target not in there)
-
     async def _delete(self, marks: MailboxMarks, uids: Sequence[int]) -> None:
         """Delete at the source what the target has confirmed and still shows, and nothing else."""
         session, report = self._session, self._report
@@ -320,8 +333,11 @@ class MailboxCopy:
             return
         else:
             await session.source.command(b"EXPUNGE")
-        report.deleted = len(sure)
         session.around.checkpoint("source: deleted")
+        kept = len(set(sure).intersection(await session.source.fresh_uid_search()))
+        report.deleted = len(sure) - kept
+        if kept:
+            report.note(f"{kept} messages are at the source still, though it said OK to deleting them")
 
     async def _select_again(self, marks: MailboxMarks) -> bool:
         """Open the source for writing, at last; False, with a note, where its messages may be others than before."""

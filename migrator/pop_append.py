@@ -107,6 +107,7 @@ class PopAppender:
         if not letters or pipeline is None:
             return
         self.pop.touch()
+        await pipeline.settle()
         self.around.checkpoint("target: before APPEND")
         keys = list(letters)
         commands = [keys] if pipeline.many else [[key] for key in keys]

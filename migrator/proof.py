@@ -94,6 +94,7 @@ def _is_plain(box: MailboxReport) -> bool:
         box.left,
         box.doubled,
         box.gone,
+        box.missing,
         box.held,
         box.postponed,
     )
@@ -107,6 +108,7 @@ def _counts(report: Report) -> str:
         ("refused", "refused"), ("vanished", "vanished"), ("left_out", "left out"),
         ("left", "left for later"), ("deleted", "deleted at the source"), ("flagged", "flags brought over"),
         ("expunged", "no longer at the source"), ("gone", "no longer at the target"),
+        ("missing", "confirmed and not there"),
         ("doubled", "perhaps doubled"), ("unexplained", "unexplained"),
     ):  # fmt: skip
         if report.total(name):

@@ -62,7 +62,8 @@ class MailboxReport:
     flagged: int = 0  # copied before, and their flags brought over now (--syncFlags)
     expunged: int = 0  # copied before, and no longer at the source: they stay at the target
     doubled: int = 0  # perhaps there twice: a server finished an append long after its connection was lost
-    gone: int = 0  # copied, but no longer in the target mailbox: moved or deleted there since
+    gone: int = 0  # copied by an earlier run, but no longer in the target mailbox: moved or deleted there since
+    missing: int = 0  # confirmed by the target in this run, and not there at its end
     held: str = ""  # why a person must look; empty if nobody must
     postponed: str = ""  # why it goes on another time; empty if it is finished
     notes: list[str] = field(default_factory=list)  # renamed, dates replaced, keywords left out, possibly doubled
@@ -143,6 +144,12 @@ class Report:
             for message in box.refused
         ]
         found += [f"{box.source}: {box.doubled} perhaps doubled" for box in self.mailboxes if box.doubled]
+        found += [
+            f"{box.source}: {box.missing} messages that the target confirmed in this run are not there at its end:"
+            " moved or deleted there meanwhile, or lost"
+            for box in self.mailboxes
+            if box.missing
+        ]
         found += [f"{box.source}: {box.unexplained} unexplained" for box in self.mailboxes if box.unexplained]
         return found
 
@@ -158,7 +165,9 @@ class Report:
             "source": self.source,
             "target": self.target,
             "seconds": round(self.seconds, 3),
-            "totals": {name: self.total(name) for name in (*counters, "flagged", "expunged", "gone", "doubled")}
+            "totals": {
+                name: self.total(name) for name in (*counters, "flagged", "expunged", "gone", "missing", "doubled")
+            }
             | {"unexplained": self.unexplained},
             "subscribed": self.subscribed,
             "mailboxes": [mailbox.as_json() for mailbox in self.mailboxes],

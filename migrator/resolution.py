@@ -22,13 +22,14 @@ from migrator.transformer import Transformer
 from wire.imap.client import ImapClient
 from wire.imap.encoder import render_uid_sets
 from wire.imap.results import Summary
-from wire.outcome import Temporary
+from wire.outcome import Permanent, Temporary, Throttled, Trouble
 
 _FRESH: Final = 600.0  # seconds: an intent older than this is of a server that has long finished what it was sent
 _QUIET: Final = 2.0  # seconds without a new message before a server counts as finished with a lost connection
 _POLL: Final = 0.5
 _PATIENCE: Final = 60.0  # and it is not waited for longer, as others may be delivering all the time
 _CHUNK: Final = 2000  # messages asked about in one command, a megabyte of headers
+_BROKEN: Final = 20  # messages of a mailbox that a server cannot even list, before it is the server's own trouble
 _FETCH_GROUP: Final = 50  # messages in one FETCH command
 _FETCH_WINDOW: Final = 4  # FETCH commands under way
 _WHOLE: Final = 1 << 20  # bytes of a message that is not read piece by piece
@@ -165,6 +166,33 @@ async def summaries_of(client: ImapClient, uids: Iterable[int]) -> dict[int, Sum
     found = [summary for piece in render_uid_sets(wanted) for summary in await client.fetch_summaries(piece)]
     asked = set(wanted)
     return {summary.uid: summary for summary in found if summary.uid in asked}
+
+
+async def summaries_given(client: ImapClient, uids: Sequence[int]) -> dict[int, Summary]:
+    """The same from a server that says NO where one message is broken: all that it does give, found by halves.
+
+    More than a few that are refused one by one, or all, are not about messages: then what the server said is raised.
+    """
+    found: dict[int, Summary] = {}
+    waiting, refused = [sorted(uids)], 0
+    said: Trouble | None = None
+    while waiting:
+        part = waiting.pop()
+        try:
+            found |= await summaries_of(client, part)
+        except (Permanent, Temporary) as trouble:
+            if isinstance(trouble, Throttled) or (isinstance(trouble, Temporary) and not trouble.code):
+                raise
+            if len(part) > 1:
+                middle = len(part) // 2
+                waiting += (part[middle:], part[:middle])
+                continue
+            said, refused = trouble, refused + 1
+            if refused > _BROKEN:
+                raise
+    if said is not None and not found:
+        raise said
+    return found
 
 
 async def _wait_for_late_server(session: Session, marks: MailboxMarks, floor: int) -> None:

@@ -21,7 +21,7 @@ class _Results:
     copied: dict[int, int] = field(default_factory=dict)  # source uid -> target uid or UNKNOWN
     refused: dict[int, str] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)  # certainly not stored: gone, or left for another time
-    vanished: int = 0
+    vanished: int = 0  # of those dropped: not given by the source
 
 
 class Tally:
@@ -30,6 +30,7 @@ class Tally:
     def __init__(self, session: Session, source: bytes, marks: MailboxMarks, report: MailboxReport) -> None:
         self.marks = marks
         self.sizes: dict[int, int] = {}
+        self.not_given: list[int] = []  # uids that the source listed and then gave no word of: vanished, as it seems
         self.todo = 0  # messages in all, for the progress
         self._session = session
         self.source = source
@@ -61,6 +62,7 @@ class Tally:
 
     def vanished(self, uid: int) -> None:
         """It is not at the source any more."""
+        self.not_given.append(uid)
         self._results.vanished += 1
         self._results.dropped.add(uid)
 

@@ -152,6 +152,17 @@ async def test_one_connection_that_breaks_costs_nobody_else(tmp_path: Path) -> N
         assert set(copied_again.values()) == {1}
 
 
+@pytest.mark.parametrize("side", ["old", "new"])
+async def test_a_server_that_ends_the_older_session(tmp_path: Path, side: str) -> None:
+    """Where one connection drives out the other, the copy goes on with fewer."""
+    async with copy_pair(tmp_path) as it:
+        fill_all(it, 20)
+        getattr(it, side).one_session = True
+        report = await it.copy("--connections", "3")
+        assert (report.total("copied"), report.problems, report.postponed) == (20 * len(NAMES), [], [])
+        assert arrived(it)
+
+
 async def test_a_full_quota_lets_no_further_mailbox_begin(tmp_path: Path) -> None:
     async with copy_pair(tmp_path) as it:
         fill_all(it)

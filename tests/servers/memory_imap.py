@@ -89,6 +89,10 @@ class MemoryImap:
         self.cut_within_fetch: Callable[[int], int | None] = lambda _uid: None  # bytes of the literal to send
         self.store_late: Callable[[int], bool] = lambda _number: False  # store the n-th APPEND at release(), unanswered
         self.refuses_name: Callable[[bytes], bool] = lambda _name: False
+        self.hides: set[int] = set()  # uids that are listed, and that no FETCH brings
+        self.broken: set[int] = set()  # uids for which a FETCH brings nothing of any message, and ends in NO
+        self.most_letters = 1000  # of one APPEND, else [LIMIT]
+        self.one_session = False  # a login ends all earlier ones
         self.appends = 0
         self._next_uidvalidity = 1001
         self._late: list[tuple[Box, bytes, list[bytes], bytes]] = []
@@ -119,6 +123,12 @@ class MemoryImap:
         """Drop every connection."""
         for writer in self._writers:
             writer.transport.abort()
+
+    def dismiss(self, *, but: asyncio.StreamWriter | None = None) -> None:
+        """Say BYE on every connection, or on every other one, and close it."""
+        for writer in self._writers - {but}:
+            writer.write(b"* BYE go\r\n")
+            writer.close()
 
     def release(self) -> None:
         """Store what `store_late` held back."""
@@ -194,6 +204,8 @@ class _Session:
         return b"OK done"
 
     def do_login(self, _login: bytes, _password: bytes) -> bytes:
+        if self.server.one_session:
+            self.server.dismiss(but=self.writer)
         return self.server.accepts_login()
 
     def do_noop(self) -> bytes:
@@ -292,9 +304,11 @@ class _Session:
     def do_uid_fetch(self, uids: bytes, items: Token, modifiers: Token = b"") -> bytes:
         names = [item for item in items if isinstance(item, bytes)] if isinstance(items, list) else [items]
         since = int(modifiers[1]) if isinstance(modifiers, list) and isinstance(modifiers[1], bytes) else 0
+        if any(message.uid in self.server.broken for message in self._in_set(uids)):
+            return b"NO [SERVERBUG] internal error"
         for message in self._in_set(uids):
             assert self.box is not None
-            if message.modseq <= since:
+            if message.modseq <= since or message.uid in self.server.hides:
                 continue
             number = self.box.messages.index(message) + 1
             self.writer.write(b"* %d FETCH (UID %d" % (number, message.uid))
@@ -335,6 +349,8 @@ class _Session:
         server.appends += len(letters)
         if len(letters) > 1 and b"MULTIAPPEND" not in server.capabilities:
             return b"BAD one message at a time"
+        if len(letters) > server.most_letters:
+            return b"NO [LIMIT] too many at once"
         if box is None:
             return b"NO [TRYCREATE] no such mailbox"
         refusals = [server.on_append(content) for _, _, content in letters]

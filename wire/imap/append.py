@@ -82,6 +82,12 @@ class Pipeline:
         self._arguments[key] = text
         return text
 
+    async def settle(self) -> None:
+        """To be called before `send`: hear what came unasked. Temporary where it was BYE, before anything was sent."""
+        if not self._due and self._dialogue.stream.buffered:
+            self._dialogue.renew()
+            await self._dialogue.settle()
+
     async def send(self, letters: Sequence[Letter]) -> None:
         """Send one APPEND with these letters, several only with `many`. Each must be one that it `takes`.
 
@@ -89,8 +95,6 @@ class Pipeline:
         """
         dialogue = self._dialogue
         dialogue.renew()
-        if not self._due and dialogue.stream.buffered:
-            await dialogue.settle()
         tag = dialogue.next_tag()
         parts: list[bytes] = [tag, self._head]
         self._due.append((tag, len(letters)))
