@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,10 +35,25 @@ async def run(*words: object) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
-    process._transport.close()  # type: ignore[attr-defined]  # else -W error finds it open later
+    try:
+        said, _ = await process.communicate()
+    finally:  # also where the test has failed meanwhile
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        process._transport.close()  # type: ignore[attr-defined]  # else -W error finds it open later
     assert process.returncode is not None
     return process.returncode, said.decode()
+
+
+@asynccontextmanager
+async def ended(task: asyncio.Task[tuple[int, str]]) -> AsyncIterator[None]:
+    """However the test goes, what `task` runs does not outlive it."""
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def rows(directory: Path, count: int) -> Path:
@@ -62,8 +79,8 @@ async def test_an_import_beside_the_helper_leaves_it_its_session(tmp_path: Path,
         )
         arguments = ("--format", "tab", "--domain", DOMAIN, "--apply", "--jobs", 20, "--config", config)
         importing = asyncio.create_task(run("migrator", "accounts", rows(tmp_path, 300), *arguments))
-        await until(lambda: server.account(f"made9@{DOMAIN}") is not None, seconds=30)
-        async with helper(config) as child:
+        async with ended(importing), helper(config) as child:
+            await until(lambda: server.account(f"made9@{DOMAIN}") is not None, seconds=30)
             for number in range(20):
                 assert await child.ask(b"%d VRFY u%d@d.test right" % (number, number)) == b"OK"
                 account = server.account(f"u{number}@{DOMAIN}")
