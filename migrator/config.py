@@ -18,11 +18,13 @@ from migrator.config_domain import read_domain, read_tls
 from migrator.config_lines import locate_keys
 from migrator.config_table import ConfigurationTrouble, Problem, Reader, Table
 from migrator.config_values import (
+    NOT_A_DOMAIN,
+    is_domain_name,
     parse_duration,
     parse_quota,
     read_boolean,
     read_choice,
-    read_clean_text,
+    read_domain_name,
     read_endpoint,
     read_name,
     read_names,
@@ -83,7 +85,7 @@ def load_settings(
     except OSError as error:
         raise ConfigurationTrouble(path, [Problem("file", 0, f"cannot read it: {error.strerror}")], (path,)) from None
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")  # editors on Windows begin a file with this mark
         document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
@@ -157,6 +159,8 @@ def _read_document(reader: Reader, document: dict[str, Any], mode: int) -> Setti
             reader.problem(("domains", name), "this domain has a table already")
         else:
             table = Table(reader, ("domains", name), values)
+            if not is_domain_name(name):
+                reader.problem(table.name, NOT_A_DOMAIN)
             domains[name.lower()] = read_domain(table, name.lower(), communigate.main_domain)
     if not sections["domains"]:
         reader.problem(("domains",), 'no domain: write a table [domains."example.com"] or [domains.default]')
@@ -184,7 +188,7 @@ def _read_communigate(table: Table, mode: int) -> CommuniGateSettings:
         smtp=table.take("smtp", read_endpoint("smtp"), parse_endpoint("127.0.0.1:25", "smtp")),
         connections=table.take("connections", read_number(1, 1000), 4),
         protected=table.take("protected", read_names, frozenset({"postmaster", "pbx"})),
-        main_domain=table.take("main_domain", lambda v: read_clean_text(v).lower(), ""),
+        main_domain=table.take("main_domain", read_domain_name, ""),
         copy_as=table.take("copy_as", read_choice("user", "admin", "auto"), "auto"),
         tls=read_tls(table),
     )

@@ -54,8 +54,7 @@ class Table:
 
     def missing(self, key: str, reason: str) -> None:
         """A problem, unless what is there for `key` is one already."""
-        name = dotted((*self.name, key))
-        if all(problem.key != name for problem in self.reader.problems):
+        if not self.reader.is_problem((*self.name, key)):
             self.problem(key, f"missing: {reason}")
 
     def take(self, key: str, read: Callable[[Any], T], default: T) -> T:
@@ -103,10 +102,14 @@ class Reader:
             line, text = 0, f"{text} ({variable} sets it)"
         self.problems.append(Problem(dotted(key), line, text))
 
+    def is_problem(self, key: tuple[str, ...]) -> bool:
+        """Whether something is wrong with this key already."""
+        return any(problem.key == dotted(key) for problem in self.problems)
+
     def check_place(self, key: tuple[str, ...], file: Path) -> None:
         """A missing directory that the file names is told to the operator; it never stops the helper, which lets users
         in without it."""
-        if self.check_places and key in self.lines and not file.parent.is_dir():
+        if self.check_places and key in self.lines and not self.is_problem(key) and not file.parent.is_dir():
             self.problem(key, f"there is no directory {file.parent}; make it, owned by the helper's user")
 
     def resolve(self, text: str) -> Path:

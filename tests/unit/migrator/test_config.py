@@ -181,6 +181,30 @@ def test_what_is_wrong_is_not_called_missing_too(site: Site) -> None:
     assert keys == ["smtp", "imap"]
 
 
+def test_names_that_no_domain_has(site: Site) -> None:
+    """Each is a problem, and hides none of the table it names."""
+    text = (
+        GOOD.replace("Example.COM", "a b")
+        .replace('old.example.com"\n', 'a@b"\n')
+        .replace("[domains", '[domains.""]\n[domains', 1)
+    )
+    problems = site.problems(text)
+    for key in ("communigate.main_domain", 'domains."Example.com".old_domain', 'domains.""'):
+        assert problems[key][1] == "is not the name of a domain, such as example.com"
+    assert 'domains."".smtp' in problems
+
+
+def test_a_byte_order_mark_is_passed_over(site: Site) -> None:
+    assert site.load("\ufeff" + GOOD).domains
+
+
+def test_a_place_is_looked_for_only_where_one_is_named(site: Site) -> None:
+    site.path.write_text(GOOD.replace("sqlite:///state.db", "postgresql://user@host/db"))
+    with pytest.raises(ConfigurationTrouble) as caught:
+        load_settings(site.path, {}, check_places=True)
+    assert [problem.key for problem in caught.value.problems] == ["state.url"]
+
+
 def test_an_empty_login_is_a_problem(site: Site) -> None:
     empty = GOOD.replace("[communigate]", '[communigate]\nlogin = ""')
     assert site.problems(empty) == {"communigate.login": (2, "must not be empty")}
