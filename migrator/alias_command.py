@@ -9,7 +9,7 @@ import click
 
 from migrator.command_line import config_option, execute_option, read_programs
 
-_existing = click.Path(path_type=Path, exists=True, dir_okay=False)
+_existing = click.Path(path_type=Path)
 
 
 @click.command()
@@ -22,7 +22,7 @@ _existing = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--list-column", default="", help="The lists are tab-delimited: the column with the addresses.")
 @click.option("--list-owner", default="", help="The account that owns mailing lists without an owner- alias.")
 @click.option("--extend-lists", is_flag=True, help="Add subscribers to lists that have others already.")
-@click.option("--root", type=click.Path(path_type=Path, exists=True, file_okay=False),
+@click.option("--root", type=click.Path(path_type=Path),
               help="Where the old server's files are: :include:/etc/x is read from ROOT/etc/x.")  # fmt: skip
 @click.option("--domain", default="", help="The domain of names without one; the main domain otherwise.")
 @click.option("--local-domain", multiple=True, help="A domain that the old server took for the same (mydestination).")
@@ -62,8 +62,8 @@ def _named_lists(values: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for value in values:
         name, equals, file = value.partition("=")
-        if not equals or not name or not Path(file).is_file():
-            raise click.UsageError(f"--list {value}: NAME=FILE is wanted, and FILE must be there")
+        if not equals or not name or not file:
+            raise click.UsageError(f"--list {value}: NAME=FILE is wanted")
         if name in found:
             raise click.UsageError(f"--list {name} stands there twice")
         found[name] = Path(file)

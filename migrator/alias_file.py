@@ -8,6 +8,7 @@ are told apart. What cannot be read is given as a BadLine where it stands; nothi
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -45,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no entry. `text` is the line as it can be shown, in one piece."""
+    """A line that is no entry. `text` is the line as it stands, in one piece; see `exact`."""
 
     line: int
     reason: str
@@ -65,7 +66,7 @@ def parse_aliases(lines: bytes | Iterable[bytes]) -> Iterator[Entry | BadLine]:
     """Entries and bad lines in the order of the file. `lines` is the file's content, or the open file itself."""
     for number, raw in logical_lines(lines):
         text, trouble = decode_line(raw)
-        yield BadLine(number, trouble, text) if trouble else _parse_entry(number, text)
+        yield BadLine(number, trouble, exact(raw)) if trouble else _parse_entry(number, text)
 
 
 def parse_targets(text: str) -> list[Target]:
@@ -114,7 +115,7 @@ def logical_lines(lines: bytes | Iterable[bytes]) -> Iterator[tuple[int, bytes]]
     """
     held: list[bytes] = []
     begun = size = 0
-    for number, line in enumerate(lines.split(b"\n") if isinstance(lines, bytes) else lines, 1):
+    for number, line in numbered_lines(lines):
         bare = line.strip()
         if not bare or bare.startswith(b"#"):
             continue
@@ -130,12 +131,28 @@ def logical_lines(lines: bytes | Iterable[bytes]) -> Iterator[tuple[int, bytes]]
         yield begun, _whole(held, size)
 
 
+def numbered_lines(lines: bytes | Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines from 1, without the mark that some editors put before the first one."""
+    for number, line in enumerate(lines.split(b"\n") if isinstance(lines, bytes) else lines, 1):
+        yield number, line.removeprefix(BOM_UTF8) if number == 1 else line
+
+
 def _whole(held: list[bytes], size: int) -> bytes:
     # NUL makes it a bad line with a reason; it can be in no entry
     return b"".join(held) if size <= LINE_LIMIT else held[0][:200] + b"\0"
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+def exact(raw: bytes) -> str:
+    """A line that can be turned into the same bytes again (surrogateescape): to be written, never to be shown."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def shown(text: str) -> str:
+    """A text as it can be shown, whatever it holds."""
+    return decode_line(text.encode("utf-8", "surrogateescape"))[0]
 
 
 def decode_line(raw: bytes) -> tuple[str, str]:

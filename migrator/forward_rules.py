@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from migrator.alias_file import Kind, Target, decode_line, parse_targets
+from migrator.alias_file import Kind, Target, decode_line, numbered_lines, parse_targets
 from migrator.execute import FAILS, NotAllowed, Programs, execute_rule, how_to_allow
 from migrator.mail_objects import is_plain_address
 from migrator.mail_rule import HIGHEST, NO_PARAMETER, MailRule, redirect_rule, vacation_rule
@@ -113,7 +113,7 @@ def _find_rings(home: Home, rule: MailRule, line: int, found: Conversion) -> Non
 
 def _targets(data: bytes, found: Conversion) -> list[tuple[int, Target]]:
     targets: list[tuple[int, Target]] = []
-    for number, raw in enumerate(data.split(b"\n"), 1):
+    for number, raw in numbered_lines(data):
         line = raw.strip()
         if not line or line.startswith(b"#"):
             continue
@@ -203,7 +203,7 @@ def _reply_text(data: bytes) -> str:
     if len(data) > TEXT_LIMIT:
         raise ValueError(f"a text of more than {TEXT_LIMIT} bytes")
     try:
-        text = data.decode("utf-8").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     header, blank, body = text.partition("\n\n")

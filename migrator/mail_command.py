@@ -14,6 +14,7 @@ import click
 
 from cli_client.errors import UnknownCommand
 from cli_client.mail_commands import MailCli
+from migrator.alias_file import shown
 from migrator.alias_work import InputTrouble, Known
 from migrator.cli_pool import open_pool_beside
 from migrator.command_line import fail, fail_at_cli, read_configuration
@@ -77,7 +78,7 @@ class Session:
             click.echo(json.dumps(_as_json(choices, undecided, results)))
         else:
             for line in _lines(choices, undecided, results):
-                click.echo(line)
+                click.echo(shown(line))
         if self._bad is not None:
             try:
                 _write_left(self._bad, self._left, undecided, results)
@@ -201,12 +202,12 @@ def _write_left(directory: Path, name: str, undecided: Sequence[Undecided], resu
     left: dict[str, list[str]] = {}
     for entry in undecided:
         item = entry.item
-        reason = f"# {_where(item.source, item.line)}: {entry.reason}. To do: {entry.decide}"
+        reason = shown(f"# {_where(item.source, item.line)}: {entry.reason}. To do: {entry.decide}")
         left.setdefault(name or item.source, []).extend((reason, item.text))
     for result in results:
         if result.state not in _QUIET and result.state is not State.BY_HAND:
             item = result.choice.item
-            reason = f"# {_where(item.source, item.line)}: {result.state.value}: {result.text}"
+            reason = shown(f"# {_where(item.source, item.line)}: {result.state.value}: {result.text}")
             left.setdefault(name or item.source, []).extend((reason, item.text))
     directory.mkdir(exist_ok=True)
     used: Counter[str] = Counter()
@@ -214,8 +215,8 @@ def _write_left(directory: Path, name: str, undecided: Sequence[Undecided], resu
         base = Path(source).name
         used[base] += 1
         target = directory / (base if used[base] == 1 else f"{base}.{used[base]}")
-        with target.open("w", encoding="utf-8") as file:
-            file.writelines(" ".join(line.splitlines()) + "\n" for line in lines if line)
+        with target.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            file.writelines(line.replace("\n", " ") + "\n" for line in lines if line)
 
 
 def _exit_code(undecided: Sequence[Undecided], results: Sequence[Result]) -> int:

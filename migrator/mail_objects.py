@@ -143,7 +143,7 @@ _PLAIN_ADDRESS: Final = re.compile(
 
 def is_plain_address(address: str) -> bool:
     """Whether an address can stand in a list of addresses, a rule and a Router line without being read as more."""
-    return _PLAIN_ADDRESS.fullmatch(address) is not None
+    return _PLAIN_ADDRESS.fullmatch(address) is not None and address.isprintable()
 
 
 def is_object_name(name: str) -> bool:

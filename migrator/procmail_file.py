@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from migrator.alias_file import decode_line
+from migrator.alias_file import decode_line, numbered_lines
 
 SIZE_LIMIT: Final = 1 << 20  # bytes of a file: thousands of recipes
 
@@ -72,7 +72,7 @@ class _Lines:
     """Lines with their numbers; a backslash at the end joins the next one, comments and empty lines are left out."""
 
     def __init__(self, data: bytes) -> None:
-        self._lines = data.split(b"\n")
+        self._lines = [line for _, line in numbered_lines(data)]
         self._at = 0
 
     def next(self) -> tuple[int, str] | None:

@@ -11,9 +11,9 @@ from migrator.command_line import config_option, execute_option, read_programs
 
 @click.command()
 @config_option
-@click.option("--homes", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True,
+@click.option("--homes", type=click.Path(path_type=Path), required=True,
               help="A directory with one for each user, as /home: USER/.forward is USER's.")  # fmt: skip
-@click.option("--users", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+@click.option("--users", type=click.Path(path_type=Path),
               help="Only the users named in this file, one a line.")  # fmt: skip
 @click.option("--domain", default="", help="The domain of the users; the main domain otherwise.")
 @click.option("--local-domain", multiple=True, help="A domain that the old server took for the same (mydestination).")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ class RuleWork:
         self._only = users
         self._programs = programs
         self._users: list[str] = []
+        self._doubled: frozenset[str] = frozenset()  # names of several directories that differ in case
         self._site_domain = ""
 
     def read(self, known: Known) -> set[str]:
@@ -61,6 +63,8 @@ class RuleWork:
         """The rules of each user, or what a person must decide."""
         choices: list[Choice] = []
         undecided: list[Undecided] = []
+        spelled = Counter(user.lower() for user in self._users)
+        self._doubled = frozenset(name for name, count in spelled.items() if count > 1)
         for user in self._users:
             for outcome in self._plan_user(user, known):
                 if isinstance(outcome, Choice):
@@ -89,6 +93,9 @@ class RuleWork:
         found = convert_home(home)
         if not name:
             yield Undecided(item, f"{user!r} is a name that no account can have", "set its rules by hand")
+        elif name in self._doubled:
+            reason = f"several directories here are called {name} but for capital letters; an account is one"
+            yield Undecided(item, reason, "name one of them by --users")
         elif known.asked and address not in known.accounts:
             yield Undecided(item, f"there is no account {address}", "create it, and run this again")
         elif known.is_protected(address):

@@ -155,6 +155,7 @@ class ShadowSwitch:
         with self._locked():
             journal = self._journal()
             if journal is None:
+                self._read()  # a name that was mistyped must not look like a file that is as it was
                 self._remove_orphan()
                 return Standing("nothing")
             content = self._read()
@@ -172,9 +173,9 @@ class ShadowSwitch:
     def status(self) -> Standing:
         """How the file stands now. Changes nothing, and waits for nobody."""
         journal = self._journal()
+        content = self._read()
         if journal is None:
             return Standing("nothing")
-        content = self._read()
         back = self._restored(journal, content)
         if journal.restored:
             return _standing("restored" if back.strangers else "nothing", journal, back)

@@ -7,12 +7,13 @@ line before, and the value is a list of addresses; in sendmail's it is one addre
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from migrator.alias_file import BadLine, Kind, decode_line, logical_lines, parse_targets
+from migrator.alias_file import BadLine, Kind, decode_line, exact, logical_lines, numbered_lines, parse_targets
 
 
 class TableKind(Enum):
@@ -52,7 +53,7 @@ def parse_table(lines: bytes | Iterable[bytes], kind: TableKind) -> Iterator[Tab
     for number, raw in joined:
         text, trouble = decode_line(raw)
         if trouble:
-            yield BadLine(number, trouble, text)
+            yield BadLine(number, trouble, exact(raw))
             continue
         try:
             yield _parse_row(number, text, kind)
@@ -62,7 +63,7 @@ def parse_table(lines: bytes | Iterable[bytes], kind: TableKind) -> Iterator[Tab
 
 def _single_lines(lines: bytes | Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """As makemap reads them: a line is a row, whatever it begins with."""
-    for number, line in enumerate(lines.split(b"\n") if isinstance(lines, bytes) else lines, 1):
+    for number, line in numbered_lines(lines):
         if line.strip() and not line.startswith(b"#"):
             yield number, line.rstrip(b"\r\n")
 
@@ -130,7 +131,7 @@ def parse_addresses(lines: bytes | Iterable[bytes]) -> Iterator[tuple[int, str] 
                 if target.kind is not Kind.ADDRESS or not _ADDRESS.fullmatch(target.text):
                     raise ValueError(f"{target.text!r} is no address")
         except ValueError as error:
-            yield BadLine(number, str(error), text)
+            yield BadLine(number, str(error), exact(raw))
         else:
             yield from ((number, target.text) for target in targets)
 
@@ -144,6 +145,7 @@ def column_lines(lines: Iterable[bytes], column: str) -> Iterator[bytes]:
     for line in lines:
         cells = line.rstrip(b"\r\n").split(b"\t")
         if at is None:
+            cells[0] = cells[0].removeprefix(BOM_UTF8)
             names = [cell.decode("utf-8", "replace").strip().lower() for cell in cells]
             if column.lower() in names:
                 at = names.index(column.lower())

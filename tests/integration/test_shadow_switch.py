@@ -182,6 +182,14 @@ def test_usage(shadow: Path) -> None:
     assert run("begin", shadow, "--accounts", "b", "--password-file", "-").exit_code == 64
 
 
+def test_a_name_that_was_mistyped(shadow: Path) -> None:
+    """Never "no switch is under way": somebody would leave it so."""
+    for action in ("status", "end"):
+        for path in (shadow.with_name("shadwo"), shadow.parent):
+            assert run(action, path).exit_code == 65
+        assert run(action, shadow).exit_code == 0
+
+
 def test_other_programs_locks(shadow: Path) -> None:
     """As useradd and the like have them; one of a process that is no more is stale, for them as for us."""
     lock = shadow.with_name("shadow.lock")

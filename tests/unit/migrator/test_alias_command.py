@@ -243,7 +243,7 @@ def test_exit_codes(communigate: CommuniGate, tmp_path: Path, capsys: pytest.Cap
     config = write_config(tmp_path, communigate.cli.port)
     assert run("aliases", "--config", config, "--aliases", path, "--domain", "none.test") == 65
     assert run("aliases", "--config", config) == 64
-    assert run("aliases", "--config", config, "--aliases", tmp_path / "none") == 64
+    assert run("aliases", "--config", config, "--aliases", tmp_path / "none") == 65
     assert run("aliases", "--config", config, "--list", "x") == 64
     assert "no domain none.test" in capsys.readouterr().err
 
@@ -276,3 +276,41 @@ def test_a_bad_configuration_is_told_as_every_command_tells_it(
     for words in (["aliases", "--aliases", str(tmp_path / "aliases")], ["left"], ["rules", "--homes", str(tmp_path)]):
         assert run(*words, "--config", path) == 78
         assert f"{path}:2: communigate.logon: unknown key\n" in [*capsys.readouterr().err.splitlines(keepends=True)]
+
+
+def test_what_is_left_can_be_fed_back_as_it_is(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Byte for byte: a line that nobody mended is as bad as before, and never another name."""
+    bad = b"J\xe9: joe\nx\x0b\xc2\x85y: joe\nz\x00: joe\n"
+    for option, text in (
+        ("--aliases", bad),
+        ("--virtual", bad.replace(b":", b"@main.test")),
+        ("--virtusertable", b"\xe9 j\n"),
+    ):
+        file, left = tmp_path / "file", tmp_path / "left"
+        file.write_bytes(b"\xef\xbb\xbf# from Windows\r\n" + text)
+        arguments = ("aliases", "--config", config, "--offline", "--bad", left, option)
+        code, told = run_json(capsys, *arguments, file)
+        assert (code, told["choices"]) == (1, [])
+        assert b"".join(line + b"\n" for line in (left / "file").read_bytes().split(b"\n")[1::2]) == text
+        code, again = run_json(capsys, *arguments, left / "file")
+        assert [one["reason"] for one in again["undecided"]] == [one["reason"] for one in told["undecided"]]
+        assert again["choices"] == []
+
+
+def test_a_mark_before_the_first_entry(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As editors on Windows put it; it is no part of the name."""
+    for option, text in (("--aliases", b"sales: joe\r\n"), ("--virtual", b"sales@main.test joe\r\n")):
+        (tmp_path / "file").write_bytes(b"\xef\xbb\xbf" + text)
+        _, told = run_json(capsys, "aliases", "--config", config, "--offline", option, tmp_path / "file")
+        assert [choice["address"] for choice in told["choices"]] == ["sales@main.test"]
+
+
+def test_files_that_cannot_be_read(config: Path, tmp_path: Path) -> None:
+    """65: bad data, whichever file it is."""
+    for option in ("--aliases", "--virtual", "--virtusertable", "--genericstable"):
+        for path in (tmp_path / "none", tmp_path):
+            assert run("aliases", "--config", config, "--offline", option, path) == 65
+    assert run("aliases", "--config", config, "--offline", "--list", f"a={tmp_path / 'none'}") == 65
+    assert run("aliases", "--config", config, "--offline", "--list", "a=") == 64

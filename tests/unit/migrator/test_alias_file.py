@@ -13,6 +13,7 @@ from migrator.alias_file import (
     parse_aliases,
     parse_targets,
     render_entry,
+    shown,
     simple_aliases,
 )
 
@@ -88,7 +89,8 @@ def test_bad_lines(line: str) -> None:
 def test_bytes_that_are_not_utf8() -> None:
     """Shown, not guessed."""
     (bad,) = parse_aliases(b"a: j\xf6rg\n")
-    assert bad == BadLine(1, "it is not UTF-8", "a: j\\xf6rg")
+    assert bad == BadLine(1, "it is not UTF-8", "a: j\udcf6rg")
+    assert shown(bad.text) == "a: j\\xf6rg"
 
 
 def test_lines_go_on_over_comments_and_empty_lines() -> None:

@@ -125,3 +125,38 @@ def test_programs_are_run_only_when_named(
     assert "runs as CommuniGate's user" in told["choices"][0]["why"]
     assert joe.mail_rules == [["3", "Execute", [], [["Execute", "/usr/local/bin/tidy -u joe"]]]]
     assert run(*arguments, "--execute", "tidy") == 64
+
+
+def test_names_and_marks_of_other_systems(
+    communigate: CommuniGate, config: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Latin-1 names, an editor's mark before the first line, names that differ in case, a line feed in a name."""
+    homes = tmp_path / "home"
+    for name, text in {
+        b"J\xe9": b"x@far.test\n",
+        b"a\nb": b"x@far.test\n",
+        b"joe": b"\xef\xbb\xbfx@far.test\r\n",
+        b"Ann": b"x@far.test\n",
+        b"ann": b"y@far.test\n",
+    }.items():
+        directory = os.fsencode(homes) + b"/" + name
+        os.makedirs(directory)
+        with open(directory + b"/.forward", "wb") as file:
+            file.write(text)
+    left = tmp_path / "left"
+    assert run("rules", "--config", config, "--homes", homes, "--apply", "--bad", left) == 1
+    out = capsysbinary.readouterr().out
+    assert b"J\\xe9" in out
+    assert b"a\\x0ab" in out
+    accounts = communigate.directory.domains["main.test"].accounts
+    assert accounts["joe"].mail_rules == [["1", "#Redirect", [], [["Mirror to", "x@far.test"], ["Discard", "---"]]]]
+    assert accounts["ann"].mail_rules == []
+    users = [line for line in (left / "users").read_bytes().split(b"\n") if not line.startswith(b"#")]
+    assert {b"J\xe9", b"Ann", b"ann"} < set(users)
+
+
+def test_files_that_are_not_there(config: Path, tmp_path: Path) -> None:
+    """65, and nothing is taken for an empty one."""
+    assert run("rules", "--config", config, "--homes", tmp_path / "none", "--offline") == 65
+    assert run("rules", "--config", config, "--homes", config, "--offline") == 65
+    assert run("rules", "--config", config, "--homes", tmp_path, "--users", tmp_path / "no", "--offline") == 65
