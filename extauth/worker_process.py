@@ -112,19 +112,20 @@ class EmbeddedWorker:
         command = [sys.executable, "-m", "migrator", "work", "--config", str(self._config), "--name", "embedded"]
         command.append("--embedded")
         self._started_at = now
+        log = -1
         try:
             log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
         except OSError as error:  # the mail is copied all the same
             self._notices.alarm("worker log", f"the worker logs nothing: cannot open {self._log}: {error.strerror}")
-            log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         else:
             command += ["--log", str(self._log)]
+        said = log if log >= 0 else subprocess.DEVNULL
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no outside words
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=said,
+                stderr=said,
                 cwd=Path(migrator.__file__).parent.parent,  # -m looks there first, never in the server's directory
                 close_fds=True,
                 start_new_session=True,
@@ -135,4 +136,5 @@ class EmbeddedWorker:
             self._notices.log.info("worker started", pid=self._process.pid)
             self._watch(self._process.pid)
         finally:
-            os.close(log)
+            if log >= 0:
+                os.close(log)

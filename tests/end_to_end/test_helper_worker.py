@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from migrator.worker_lock import Holder, program_version, read_holder
 from tests.end_to_end.helper_child import helper, write_config
+from tests.servers.script import until
 
 
 def embedded(directory: Path) -> Path:
@@ -89,6 +91,20 @@ async def test_worker_that_dies_is_started_again(tmp_path: Path) -> None:
         await child.told(b"the worker ended with -9")
         second = await holder_of(tmp_path, other_than=first.pid)
         assert second.pid != first.pid
+
+
+async def test_worker_that_cannot_be_started_now_is_started_later(tmp_path: Path) -> None:
+    """Without descriptors there is none, and the helper answers all the same; then there is one again, by itself."""
+    async with ending_the_worker(tmp_path), helper(embedded(tmp_path)) as child:
+        first = await holder_of(tmp_path)
+        before = resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, (4, before[1]))
+        os.kill(first.pid, signal.SIGKILL)
+        await until(lambda: b"the worker cannot be started" in (tmp_path / "helper.log").read_bytes(), seconds=30)
+        assert await child.ask(b"1 INTF 7") == b"INTF 7"
+        resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE, before)
+        assert await holder_of(tmp_path, other_than=first.pid)
+        assert await child.end() == 0
 
 
 _OTHER_VERSION = """
