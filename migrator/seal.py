@@ -106,6 +106,8 @@ class Opener:
         for key in self._keys if keys is None else keys:
             with contextlib.suppress(nacl.exceptions.CryptoError, ValueError, TypeError):
                 return nacl.public.Box(key, nacl.public.PublicKey(public)).decrypt(box)
+            with contextlib.suppress(nacl.exceptions.CryptoError, ValueError, TypeError):
+                return bytes(nacl.public.SealedBox(key).decrypt(sealed))  # as boxes were made before 2026-11-26
         return None
 
 

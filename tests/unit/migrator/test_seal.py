@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import nacl.public
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +160,12 @@ def test_public_and_private_key_are_not_taken_for_each_other(keys: tuple[Path, P
 def test_a_missing_key_file_is_a_set_up_fault(tmp_path: Path) -> None:
     with pytest.raises(SetupTrouble, match="No such file"):
         Sealer(tmp_path / "seal.pub")
+
+
+def test_a_box_that_an_earlier_version_sealed_opens(keys: tuple[Path, Path]) -> None:
+    """libsodium's sealed box, as the ledgers of a migration under way hold them."""
+    word = Path(keys[0]).read_text().split()[-1]
+    inside = b"1" + len(b"a@b.c").to_bytes(2, "big") + b"a@b.c" + (4).to_bytes(4, "big") + b"same"
+    inside += bytes(-len(inside) % 64)
+    old = nacl.public.SealedBox(nacl.public.PublicKey(base64.b64decode(word))).encrypt(inside)
+    assert Opener(keys[1]).open(bytes(old), "a@b.c").reveal() == b"same"
