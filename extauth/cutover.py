@@ -139,8 +139,9 @@ class Cutover:
                 f"CommuniGate stands aside: SMTP, POP and IMAP on {aside}",
                 f"WebAdmin: Settings, Mail, SMTP, Receiving, Listener: port {self._ports.aside[0]};"
                 f" Settings, Access, POP and IMAP, Listener: ports {self._ports.aside[1]} and {self._ports.aside[2]}."
+                " Then communigate.smtp and communigate.imap in the configuration."
                 " Only where the old server is on the same machine; else leave the standard ports, and say --apply",
-                f"The same pages, ports {standard}",
+                f"The same pages, ports {standard}, and the configuration",
                 self._look_aside,
                 apply=self._judged,
             ),
@@ -155,7 +156,8 @@ class Cutover:
             Step(
                 "try",
                 "test accounts log in, send and receive",
-                f"--apply makes {TEST_NAME} in each domain, logs in by IMAP and POP, and sends mail between them",
+                f"--apply makes {TEST_NAME} in each domain, logs in by IMAP and POP, and sends mail between them."
+                " By hand, with an account of yours: log in to the WebUser Interface, and send mail to another server",
                 "--undo removes the test accounts",
                 self._look_accounts,
                 apply=self._try,
@@ -164,7 +166,8 @@ class Cutover:
             Step(
                 "accounts",
                 "accounts are made: by an import, or by mail and logins that come",
-                "`migrator accounts` makes the file for WebAdmin's Account Import; the helper makes the others",
+                "`migrator accounts` makes the file for WebAdmin's Account Import; the helper makes the others."
+                " For a secondary domain a MoveAccounts list needs the column NewName (name@domain): --new-name",
                 "Nothing is to be undone",
                 self._look_left,
                 apply=self._judged,
@@ -181,7 +184,8 @@ class Cutover:
             Step(
                 "delta",
                 "the last pass: mail that came since, and flags that changed",
-                "--apply queues it for everybody, as `migrator delta --all` does; a worker runs it",
+                "--apply queues it for everybody, as `migrator delta --all` does; a worker runs it."
+                " What MoveAccounts has copied it copies again: the same command, and only what is new goes over",
                 "Nothing is to be undone: a pass adds what is missing",
                 self._look_copies,
                 apply=self._queue,
@@ -205,17 +209,24 @@ class Cutover:
             Step(
                 "retire",
                 "nobody needs the old server any more",
-                "Keep it running for some hours, for mail that it still has in its queue; then switch the helper off,"
-                " as deploy/communigate.md has it, and the old server",
+                "Keep it running for some hours, for mail that it still has in its queue, but on none of the ports"
+                f" {standard}; then switch the helper off, as deploy/communigate.md has it, and the old server",
                 "Start both again: nothing there was removed",
-                self._look_left,
-                apply=self._judged,
+                self._look_retired,
+                apply=self._retire,
             ),
         )
 
     async def _judged(self) -> list[Finding]:
         """A person has looked and says that it is done."""
         return [Finding(True, "noted as done, on your word")]
+
+    async def _look_retired(self) -> list[Finding]:
+        return [*await self._look_left(), *await self._look_back()]
+
+    async def _retire(self) -> list[Finding]:
+        """Who is left is for a person to judge; an old server that is back on our ports is not."""
+        return [*await self._look_back(), *await self._judged()]
 
     async def _look_aside(self) -> list[Finding]:
         return await self._greeted(self._ports.aside)
@@ -357,7 +368,9 @@ class Cutover:
         return sorted(name for name in self.settings.domains if name != "default")
 
     def _test_accounts(self) -> list[str]:
-        return [f"{TEST_NAME}@{domain}" for domain in self._domain_names() or [self.settings.communigate.main_domain]]
+        """In the main and the secondary domains."""
+        main = self.settings.communigate.main_domain
+        return [f"{TEST_NAME}@{domain}" for domain in sorted({*self._domain_names(), *([main] if main else [])})]
 
 
 def as_json(step: Step, done: float | None, findings: list[Finding]) -> dict[str, Any]:

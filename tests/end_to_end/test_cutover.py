@@ -145,6 +145,26 @@ async def test_what_is_wrong_is_said_and_not_noted_as_done(world: World) -> None
     assert (told["domains"]["done"], told["back"]["done"], told["next"]) == (None, None, "aside")
 
 
+async def test_the_guides_own_words(world: World) -> None:
+    """What only a person can do is said where the guide has it; an old server that is back on our ports is found."""
+    told = await world.look()
+    for step, words in {
+        "aside": ("Receiving", "Access", "communigate.imap in the configuration"),
+        "domains": ("CreateDomain", "Domain Aliases"),
+        "try": ("WebUser Interface", "another server"),
+        "accounts": ("Account Import", "NewName"),
+        "delta": ("MoveAccounts",),
+        "retire": ("some hours", "none of the ports"),
+    }.items():
+        does = told[step]["does"]
+        assert [word for word in words if word not in does] == [], step
+        assert told[step]["undo"]
+    back = f"{world.old.smtp.port},{world.pop.port},{world.new.imap.port}"
+    code, text = await world.run("retire", "--apply", "--ports", back)
+    assert (code, "another server answers" in text) == (1, True)
+    assert (await world.look())["retire"]["done"] is None
+
+
 async def test_mail_that_does_not_arrive(world: World) -> None:
     """Refused; taken by a server that keeps it; no POP."""
     world.new.smtp.faults.reply("RCPT", b"451 4.3.0 later", times=None)
