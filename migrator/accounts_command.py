@@ -64,7 +64,7 @@ _path = click.Path(path_type=Path)
 @click.option("--resume", is_flag=True, help="With --apply: go on with the journal of an earlier run.")
 @click.option("--jobs", type=click.IntRange(1, 100), help="With --apply: accounts at a time.")
 @click.option("--type", "mailboxes", type=click.Choice(_TYPES), help="With --apply: CreateAccount's mailbox type.")
-@click.option("--external-inbox", is_flag=True, help="With --apply: External INBOX, for users of local mailers.")
+@click.option("--external-inbox", is_flag=True, help="External INBOX, for users of local mailers: made by --apply.")
 @click.option("--set", "more", multiple=True, metavar="KEY=VALUE", help="With --apply: a setting of every account.")
 @click.option("--dry-run", is_flag=True, help="Check, and say what would be done. With --apply CommuniGate is asked.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line for each row, and one in the end.")
@@ -85,8 +85,8 @@ def accounts(  # one parameter for each option
 
     if apply and (output or ldap_output):
         raise click.UsageError("--apply makes the accounts: --output and --ldap-output are for another run")
-    if not apply and (resume or external_inbox or more or mailboxes or journal):
-        raise click.UsageError("--resume, --journal, --type, --external-inbox and --set belong to --apply")
+    if not apply and (resume or more or mailboxes or journal):
+        raise click.UsageError("--resume, --journal, --type and --set belong to --apply")
     if new_name and not output:
         raise click.UsageError("--new-name belongs to --output")
     if hashes and passwords != "first-login":
@@ -96,8 +96,9 @@ def accounts(  # one parameter for each option
     layout = _layout(kind, columns, delimiter, header=not no_header, quota_unit=quota_unit)
     source = Source(file, kind, shadow, virtual_aliases, layout, min_uid)
     wanted = Wanted(
-        output, new_name, ldap_output, ldap_base, forwards, bad, report, hashes, dry_run=dry_run, as_json=as_json
-    )
+        output, new_name, ldap_output, ldap_base, forwards, bad, report, hashes, external_inbox, dry_run=dry_run,
+        as_json=as_json,
+    )  # fmt: skip
     _refuse_own_files(wanted, source)
     settings = _configuration(config, asks_cli=apply) if apply or config is not None else None
     by_address = (names or ("address" if kind.startswith("exchange") else "login")) == "address"

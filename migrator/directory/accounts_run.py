@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 import click
 
 from migrator.directory.account import NewAccount, Rejected
+from migrator.directory.advice import advice
 from migrator.directory.creation import Result
 from migrator.directory.creation_journal import State
 from migrator.directory.entry import Entry
@@ -44,6 +45,7 @@ class Wanted:
     bad: Path | None = None
     report: Path | None = None
     hashes: Path | None = None
+    external: bool = False  # External INBOX
     dry_run: bool = False
     as_json: bool = False
 
@@ -80,7 +82,7 @@ class AccountsRun:
             if files is not None and not self.wanted.as_json:
                 for path in files.paths.values():
                     click.echo(f"{path}: for WebAdmin's Account Import")
-        return self._end()
+        return self._end(makes=False)
 
     async def create(self, make: Maker) -> int:
         """Check every row, and make the accounts. The exit code."""
@@ -91,7 +93,7 @@ class AccountsRun:
                 if result.state is State.REFUSED:
                     self._give_back(account.line, account.raw, (result.reason,))
             self._finish()
-        return self._end()
+        return self._end(makes=True)
 
     def _opened(self) -> ExitStack:
         """The files that every run may write."""
@@ -183,13 +185,17 @@ class AccountsRun:
             else:
                 click.echo(f"{path}:{line}: bad alias: {reason}", err=True)
 
-    def _end(self) -> int:
+    def _end(self, *, makes: bool) -> int:
         code = exit_code(self.states)
+        plan, groups = self.sifting.rules.passwords, self.sifting.groups
+        to_set = advice(groups, plan, external=self.wanted.external, makes=makes)
         if self.wanted.as_json:
-            click.echo(json.dumps({"summary": self._summary(), "exit_code": code}))
+            click.echo(json.dumps({"summary": self._summary(), "exit_code": code, "to_set": to_set}))
         else:
             words = ", ".join(f"{count} {word}" for word, count in self._summary().items())
             click.echo(f"{self._rows} rows: {words or 'nothing'}" + (" (dry run)" if self.wanted.dry_run else ""))
+            for line in to_set:
+                click.echo(f"to set: {line}")
         return code
 
     def _summary(self) -> dict[str, Any]:

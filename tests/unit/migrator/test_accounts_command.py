@@ -357,3 +357,24 @@ def test_files_that_cannot_be_used(tmp_path: Path, rows: Path) -> None:
     assert run(tmp_path / "none", "--format", "csv") == 65
     assert run(rows, "--format", "csv") == 65  # no column Name
     assert run(rows, "--format", "tab", "--domain", "example.com", "--output", tmp_path / "no" / "file") == 73
+
+
+def test_what_is_to_be_set_beside_the_accounts(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Use OS Password, External INBOX and the password encryption, with the command or page that each takes."""
+    arguments = (rows, "--format", "tab", "--domain", "example.com")
+    for more, words in {
+        ("--output", tmp_path / "a"): ["`clear` or `A-crpt`"],
+        ("--ldap-output", tmp_path / "b"): ["`clear` or `A-crpt`"],
+        ("--output", tmp_path / "c", "--passwords", "os"): [
+            "cgcli 'UpdateAccountTemplate example.com {UseSysPassword = YES; Password = \"\";}'"
+        ],
+        ("--external-inbox",): ["`clear`", "CreateAccount name@example.com TextMailbox external", "/var/mail/*"],
+    }.items():
+        run(*arguments, *more)
+        out = [line for line in capsys.readouterr().out.splitlines() if line.startswith("to set: ")]
+        assert len(out) == len(words)
+        assert all(word in line for word, line in zip(words, out, strict=True))
+    assert "UseSysPassword" in (tmp_path / "c").read_text().splitlines()[0]
+    assert "unixPassword:" in (tmp_path / "b").read_text()
+    run(*arguments, "--external-inbox", "--json")
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["to_set"]) == 3
