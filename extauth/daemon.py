@@ -53,6 +53,7 @@ _SOFT_MOST: Final = 0.25  # seconds of that rest at most
 _DEFAULT_INTERFACE: Final = 7  # while there is no configuration
 _WARM_UP: Final = 0.3  # seconds after the start: what only NEW and VRFY need is loaded when the first reply is out
 _UNUSABLE: Final = "the helper's configuration cannot be used; see the log"
+_INTERNAL: Final = "internal error"
 _SHOWN: Final = 200  # characters of a name that the log shows: a real one has 128 and its domain
 _FAREWELL: Final = 5.0  # seconds at the end for late checks whose users were told to try again
 _LOOK: Final = 2.0  # seconds between looks at the configuration's files while nothing is asked
@@ -238,7 +239,10 @@ class Daemon:
         if settings is None:
             self._reply(request, Retry(_UNUSABLE), line.read_at)
             return
-        service = self._service or self._build_service()
+        service = self._ready()
+        if service is None:
+            self._reply(request, Retry(_INTERNAL), line.read_at)
+            return
         item = _Item(request, line, settings.helper.deadline, service.work(request))
         lane = service.lane(request)
         if item.work in self._at_work and self._riders < _WAITING_LIMIT:
@@ -255,7 +259,11 @@ class Daemon:
         item.timer = self._loop.call_at(item.deadline, self._expire, item)
 
     def _start(self, item: _Item) -> None:
-        service = self._service or self._build_service()
+        service = self._ready()
+        if service is None:
+            self._leave_lane(item)
+            self._finish(item, Retry(_INTERNAL))
+            return
         item.task = self._loop.create_task(self._serve(item, service))
         self._at_work[item.work] += 1
         if item.lane is None:
@@ -291,7 +299,7 @@ class Daemon:
         except Exception:  # noqa: BLE001 - this loop owns the scope: a bug costs one request a FAILURE, never the helper
             self._log.exception("bug while answering", n=item.request.number.decode())
             self.notices.alarm("bug", "an internal error; the log has the details")
-            self._finish(item, Retry("internal error"))
+            self._finish(item, Retry(_INTERNAL))
         finally:
             self._end_work(item)
 
@@ -365,7 +373,7 @@ class Daemon:
             return
         self._open_log(settings.helper.log)
         self._places = self._count_places(settings.helper.concurrency)
-        self._warm_up = self._loop.call_later(_WARM_UP, self._build_service)
+        self._warm_up = self._loop.call_later(_WARM_UP, self._ready)
         self.notices.announce(f"extauth serves {len(settings.domains)} domain(s) by {settings.path}")
 
     def _count_places(self, wanted: int) -> int:
@@ -378,13 +386,20 @@ class Daemon:
             )
         return min(wanted, possible)
 
-    def _build_service(self) -> Answering:
-        """The service for the settings in force: made for the first request, or when the start is over."""
+    def _ready(self) -> Answering | None:
+        """The service for the settings in force: made for the first request, or when the start is over.
+
+        None where it cannot be made now, as its modules cannot be read without a descriptor; the next request tries.
+        """
         if self._warm_up is not None:
             self._warm_up.cancel()
         if self._service is None:
-            assert self._live.current is not None  # who builds has looked
-            self._service = self._make_service(self._live.current, self.notices)
+            assert self._live.current is not None  # who asks has looked
+            try:
+                self._service = self._make_service(self._live.current, self.notices)
+            except Exception:  # noqa: BLE001 - this loop owns the scope: a request is answered whatever happens
+                self._log.exception("cannot begin to serve")
+                self.notices.alarm("begin", "cannot begin to serve; the log has the details. It is tried again")
         return self._service
 
     def _open_log(self, path: Path) -> None:

@@ -105,6 +105,19 @@ async def test_no_descriptors_left_is_failure_and_nobodys_fault(tmp_path: Path) 
         assert await child.end() == 0
 
 
+async def test_a_first_request_without_descriptors_is_answered(tmp_path: Path) -> None:
+    """What serves it cannot even be loaded: FAILURE; and as soon as it can, the old server is asked."""
+    async with serve(imap_server({})) as imap, helper(write_config(tmp_path, imap=imap.port)) as child:
+        assert await child.ask(b"1 INTF 7") == b"INTF 7"
+        with limited(child, resource.RLIMIT_NOFILE, 4):
+            await child.send(b"2 VRFY u@d.test x\n3 NEW u@d.test\n4 VRFY u@d.test x\n5 INTF 7\n")
+            for number in (2, 3, 4):
+                assert (await child.reply(number)).startswith(b"FAILURE ")
+            assert await child.reply(5) == b"INTF 7"
+        assert await child.ask(b"6 VRFY u@d.test x") == _WRONG
+        assert await child.end() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_in_the_middle_answers_what_is_in_hand(tmp_path: Path, number: signal.Signals) -> None:
     """A login that waits for the old server is answered, and the helper then ends with 0."""
