@@ -43,6 +43,18 @@ def repairs(report: Report) -> list[tuple[str, str]]:
     return [(message.uid, message.form) for message in only(report).repaired]
 
 
+async def test_nil_is_an_empty_message_where_its_size_says_so(tmp_path: Path) -> None:
+    """RFC 3501: NIL may be sent for an empty string. For any other message it is content that the source keeps back."""
+    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+        inbox = it.old.box(b"INBOX")
+        for content in (b"", HEAD + b"lost\r\n", HEAD + b"there\r\n"):
+            inbox.store(content)
+        it.old.gives_nil = lambda content: b"there" not in content
+        box = only(await it.copy())
+        assert (box.copied, [message.uid for message in box.refused]) == (2, ["2"])
+        assert Counter(kept.content for kept in it.new.boxes[b"INBOX"].messages) == Counter([b"", HEAD + b"there\r\n"])
+
+
 @pytest.mark.parametrize("octets", [10, 300_000])
 @pytest.mark.parametrize("manner", MANNERS)
 async def test_a_message_refused_for_its_keywords_arrives_without_them(

@@ -86,6 +86,7 @@ class MemoryImap:
         self.stored_form: Callable[[bytes], bytes] = lambda content: content
         self.on_command: Callable[[bytes], bytes | None] = lambda _line: None  # a reply instead of the real one
         self.before_reply: Callable[[bytes], bytes] = lambda _line: b""  # untagged lines
+        self.gives_nil: Callable[[bytes], bool] = lambda _content: False  # to a FETCH of content
         self.cut_within_fetch: Callable[[int], int | None] = lambda _uid: None  # bytes of the literal to send
         self.store_late: Callable[[int], bool] = lambda _number: False  # store the n-th APPEND at release(), unanswered
         self.refuses_name: Callable[[bytes], bool] = lambda _name: False
@@ -324,7 +325,8 @@ class _Session:
         if item == b"INTERNALDATE":
             return b'INTERNALDATE "%b"' % message.date
         if item == b"RFC822.SIZE":
-            return b"RFC822.SIZE %d" % (len(message.content) + 3)  # wrong, as it is at real servers
+            wrong = 3 if message.content else 0  # as it is at real servers
+            return b"RFC822.SIZE %d" % (len(message.content) + wrong)
         if item.startswith(b"BODY.PEEK[HEADER.FIELDS"):
             header = message.content.partition(b"\r\n\r\n")[0] + b"\r\n"
             names = item.rstrip(b"]").split(b"/")[1:]
@@ -335,6 +337,8 @@ class _Session:
         assert item in (b"BODY.PEEK[]", b"RFC822.PEEK"), item
         cut = self.server.cut_within_fetch(message.uid)
         name = b"BODY[]" if item == b"BODY.PEEK[]" else b"RFC822"
+        if self.server.gives_nil(message.content):
+            return name + b" NIL"
         literal = name + b" {%d}\r\n" % len(message.content) + message.content[:cut]
         if cut is not None:
             self.writer.write(b" " + literal)
