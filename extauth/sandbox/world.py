@@ -221,9 +221,11 @@ class Sandbox:
         if not (self.directory / "seal.key").exists():
             generate_keys(self.directory / "seal.pub", self.directory / "seal.key")
 
-    async def start_helper(self, command: Sequence[str] = (), **options: float | bool) -> HelperProcess:
+    async def start_helper(
+        self, command: Sequence[str] = (), *, env: Mapping[str, str] | None = None, restart_pause: float = 1.0
+    ) -> HelperProcess:
         """Run the External Authentication program and let CommuniGate ask it."""
-        self.helper = HelperProcess(list(command) or self.helper_command, **options)  # type: ignore[arg-type]  # by name
+        self.helper = HelperProcess(list(command) or self.helper_command, env, restart_pause=restart_pause)
         await self.communigate.attach(self.helper)
         return self.helper
 

@@ -159,7 +159,7 @@ def row(width: int, plain: list[Run], packed: list[Run]) -> str:
     """One line of the table."""
 
     def middle(runs: list[Run], name: str) -> float:
-        return statistics.median(getattr(run, name) for run in runs)
+        return statistics.median([float(getattr(run, name)) for run in runs])
 
     seconds = middle(plain, "seconds"), middle(packed, "seconds")
     octets = middle(plain, "octets") / 1e6, middle(packed, "octets") / 1e6

@@ -74,6 +74,7 @@ def plain_loop(place: Place) -> Measured:
     pop.user(_LOGIN)
     pop.pass_(_PASSWORD)
     with smtplib.SMTP("127.0.0.1", place.smtp, local_hostname="bench.test") as smtp:
+        assert smtp.sock is not None
         smtp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for number in range(1, pop.stat()[0] + 1):
             smtp.sendmail("", [_RECIPIENT], b"\r\n".join(pop.retr(number)[1]) + b"\r\n")

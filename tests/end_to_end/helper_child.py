@@ -198,7 +198,7 @@ async def helper(
         assert process.stderr is not None
         said = await process.stderr.read()
         # asyncio's transport of a child that has ended is closed by hand, or -W error finds it open later
-        process._transport.close()  # type: ignore[attr-defined]
+        process._transport.close()  # type: ignore[attr-defined]  # asyncio has no public way
         assert said == b""
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from extauth.sandbox.communigate import LoginResult
+from extauth.sandbox.communigate import CommuniGate, LoginResult
 from extauth.sandbox.faults import Fault
 from extauth.sandbox.world import Sandbox
 from tests.end_to_end.helper_child import (
     Child,
-    CommuniGate,
     WallClock,
     add_account,
     communigate,

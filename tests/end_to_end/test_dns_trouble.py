@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from extauth.sandbox.communigate import CommuniGate
 from tests.end_to_end.helper_child import (
     Child,
-    CommuniGate,
     add_account,
     beginning_with,
     communigate,

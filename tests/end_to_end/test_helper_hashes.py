@@ -43,8 +43,8 @@ async def test_a_right_password_is_set_and_a_wrong_one_is_refused(tmp_path: Path
             assert (await child.ask(b"1 VRFY u@d.test wrong")).startswith(NO)
             assert await child.ask(b"2 VRFY u@d.test secret") == YES
             assert await child.ask(b"3 VRFY slow@d.test \xff\xff\xa3") == YES
-            for number, name in enumerate((b"odd", b"locked", b"stranger"), 4):
-                assert (await child.ask(b"%d VRFY %b@d.test secret" % (number, name))).startswith(LATER)
+            for number, user in enumerate((b"odd", b"locked", b"stranger"), 4):
+                assert (await child.ask(b"%d VRFY %b@d.test secret" % (number, user))).startswith(LATER)
             line = await child.told(b"cannot be checked")
             assert b"d.hashes:3" in line
             assert b"WHAT" in line
@@ -91,6 +91,7 @@ async def test_the_password_can_be_exported(tmp_path: Path) -> None:
     finally:
         await store.close()
     assert stored is not None
+    assert stored.sealed is not None
     assert Opener(tmp_path / "seal.key").open(stored.sealed, USER).reveal() == b"secret"
 
 

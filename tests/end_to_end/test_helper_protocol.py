@@ -158,7 +158,14 @@ async def test_stdout_may_be_a_socket(tmp_path: Path) -> None:
     ours.setblocking(False)
     loop = asyncio.get_running_loop()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "extauth", "serve", "--config", str(write_config(tmp_path)), stdin=theirs, stdout=theirs
+        sys.executable,
+        "-m",
+        "extauth",
+        "serve",
+        "--config",
+        str(write_config(tmp_path)),
+        stdin=theirs.fileno(),
+        stdout=theirs.fileno(),
     )
     theirs.close()
     await loop.sock_sendall(ours, b"1 INTF 7\n2 QUIT\n")

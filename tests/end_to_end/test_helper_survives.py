@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from extauth.sandbox.communigate import CommuniGate
 from tests.end_to_end.helper_child import (
     DOMAIN,
     Child,
-    CommuniGate,
     add_account,
     beginning_with,
     communigate,
@@ -115,7 +115,7 @@ async def test_a_flood_that_nobody_reads_the_answers_of(tmp_path: Path) -> None:
         assert await it.log_in() == OK
         before = it.memory()
         it.child._reading.cancel()
-        transport = it.child.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        transport = it.child.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]  # asyncio has no public way
         transport.pause_reading()
         count = 30_000
         flood = asyncio.ensure_future(
@@ -149,7 +149,7 @@ async def test_a_ledger_that_another_process_has_locked(tmp_path: Path) -> None:
         with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             replies = await asyncio.gather(it.log_in(), it.log_in(), it.log_in())
-            assert replies == [OK] * 3
+            assert list(replies) == [OK] * 3
             assert it.told(b"could not be saved") <= 1
         assert await it.log_in() == OK
         account = it.server.account(f"u{it.made}@{DOMAIN}")

@@ -27,7 +27,7 @@ async def run(config: Path, *words: str) -> tuple[int, str, str]:
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await process.communicate()
-    process._transport.close()  # type: ignore[attr-defined]
+    process._transport.close()  # type: ignore[attr-defined]  # asyncio has no public way
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 

@@ -33,10 +33,20 @@ ALL_WRONG = imap_server({b"LOGIN": b"NO [AUTHENTICATIONFAILED] wrong"})
 class Side:
     """Verifier and prober behind their gates, with a clock to be moved and what was said."""
 
-    def __init__(self, directory: Path, *, verify: str = "imap", most: int = 10, **ports: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        verify: str = "imap",
+        most: int = 10,
+        smtp: int = NOWHERE,
+        imap: int = NOWHERE,
+        pop: int = NOWHERE,
+    ) -> None:
         self.now = 0.0  # ahead of the real clock, by which sockets go
         self.said: list[str] = []
-        config = write_config(directory, verify=verify, domain=f"max_connections = {most}", **ports)
+        more = f"max_connections = {most}"
+        config = write_config(directory, verify=verify, domain=more, smtp=smtp, imap=imap, pop=pop)
         settings = load_settings(config)
         self.domain = settings.domains[DOMAIN]
         self.state = settings.state.directory

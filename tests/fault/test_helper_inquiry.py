@@ -49,11 +49,11 @@ class Old:
 
 @asynccontextmanager
 async def asking(
-    directory: Path, old: Old, more: str = "", **details: int
+    directory: Path, old: Old, more: str = "", *, bound: int = 1000
 ) -> AsyncIterator[tuple[Asking, ScriptServer]]:
     """The helper's side and the server."""
     async with serve(old.play(), refuses_strangers=False) as server:
-        side = Asking(directory, server.port, more=more, **details)
+        side = Asking(directory, server.port, more=more, bound=bound)
         try:
             yield side, server
         finally:

@@ -341,7 +341,7 @@ async def test_open_and_see_the_first_messages_in_one_round_trip() -> None:
         async with logged_in(PLAIN, *steps) as (client, _):
             opened, uids, seen_first = await client.open_with_summaries(b"INBOX", 1000, writing=True)
             assert (opened.exists, uids) == (2, [4, 60000])
-            known = seen_first and {
+            known: object = seen_first and {
                 uid: (frozenset(one.flags), one.internal_date, one.size) for uid, one in seen_first.items()
             }
             assert known == expected

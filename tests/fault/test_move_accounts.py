@@ -90,7 +90,12 @@ async def test_resume_tries_what_is_not_done_and_nothing_else(
         assert "locked" in found["b"]["Reason"]
 
         logins: list[int] = []
-        old.accepts_login = lambda: logins.append(1) or b"OK in"  # type: ignore[func-returns-value]
+
+        def accepts_login() -> bytes:
+            logins.append(1)
+            return b"OK in"
+
+        old.accepts_login = accepts_login
         assert await run("--resume", *arguments) == 0
         assert len(logins) == 2
         assert {row["Result"] for row in report(tmp_path / "done.txt").values()} == {"done"}

@@ -244,7 +244,7 @@ async def test_mail_that_others_deliver_meanwhile_is_neither_taken_for_ours_nor_
         path = tmp_path / str(crash_at)
         path.mkdir()
         async with world(path, capabilities=b"IMAP4rev1") as it:
-            deliveries = []
+            deliveries: list[bytes] = []
 
             def deliver(content: bytes, it: World = it, deliveries: list[bytes] = deliveries) -> None:
                 new = b"Message-ID: <new%d@x>\r\nSubject: new\r\n\r\nbody\r\n" % it.new.appends

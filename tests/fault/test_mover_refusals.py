@@ -73,8 +73,8 @@ async def test_a_message_refused_for_its_keywords_arrives_without_them(
         assert len(box.notes) == 2
         arrived = it.new.boxes[b"INBOX"].messages
         assert Counter(kept.content for kept in arrived) == Counter(inbox.contents)
-        flags = {kept.content.split(b"\r\n\r\n")[1][:1]: kept.flags for kept in arrived}
-        assert flags == {b"0": {b"\\Seen"}, b"1": {b"$good"}, b"2": set(), b"3": {b"\\Flagged"}}
+        found = {kept.content.split(b"\r\n\r\n")[1][:1]: kept.flags for kept in arrived}
+        assert found == {b"0": {b"\\Seen"}, b"1": {b"$good"}, b"2": set(), b"3": {b"\\Flagged"}}
         assert (only(await it.copy()).copied, len(it.new.boxes[b"INBOX"].messages)) == (0, 4)
 
 

@@ -52,7 +52,7 @@ async def test_a_patient_copy_waits_as_long_as_the_source_wants(tmp_path: Path, 
     async with pair(tmp_path) as it:
         fill(it.old, 3)
         fill(it.old, 3, b"Other")
-        waits, asked = Waits(it, patient=True), []
+        waits, asked = Waits(it, patient=True), list[bytes]()
         throttle(it.old, b"UID FETCH 1:3 (UID BODY.PEEK[])", iter([refusal]), asked)
         report = await it.copy()
         assert everything_arrived(it)

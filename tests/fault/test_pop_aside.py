@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,11 @@ async def test_larger_messages_are_left_out_and_listed_and_come_when_the_limit_i
             return await submit(it, server, delete=True, max_size=max_size)
 
         listed = list(it.pop.messages)
-        for copy, arrived in ((by_imap, lambda: it.arrived), (by_smtp, lambda: server.arrived)):
+        ways: list[tuple[Callable[[int], Awaitable[Report]], Callable[[], list[bytes]]]] = [
+            (by_imap, lambda: it.arrived),
+            (by_smtp, lambda: server.arrived),
+        ]
+        for copy, arrived in ways:
             it.pop.messages = list(listed)
             planned = await preview_maildrop(it.source(), "new", CopyOptions(max_size=2000), None)
             assert (planned.mailboxes[0].to_copy, planned.mailboxes[0].left_out) == (3, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -69,7 +69,7 @@ async def test_everything_arrives_in_order_over_one_connection(tmp_path: Path, k
         assert it.pop.messages == []
 
 
-def nth(word: bytes, numbers: set[int], reply: bytes, seen: Iterator[int]) -> object:
+def nth(word: bytes, numbers: set[int], reply: bytes, seen: Iterator[int]) -> Callable[[bytes], bytes | None]:
     return lambda line: reply if line.startswith(word) and next(seen) in numbers else None
 
 
@@ -81,9 +81,13 @@ async def test_one_later_while_others_are_under_way(tmp_path: Path, kind: str, r
     for number in range(1, COUNT + 1, 3):
         async with pair(tmp_path / str(number), kind) as (it, server):
             if word == b"the end":
-                server.answer = lambda count, number=number: reply if count == number else b"250 ok"  # type: ignore[misc]
+
+                def answer(count: int, number: int = number) -> bytes:
+                    return reply if count == number else b"250 ok"
+
+                server.answer = answer
             else:
-                server.on_command = nth(word, {number}, reply, iter(range(1, 1000)))  # type: ignore[assignment]
+                server.on_command = nth(word, {number}, reply, iter(range(1, 1000)))
             start = it.clock
             report = await submit(it, server)
             assert (box(report).copied, report.unexplained, report.problems) == (COUNT, 0, [])
@@ -169,7 +173,7 @@ async def test_one_refusal_while_others_are_under_way(tmp_path: Path, kind: str,
         if word == b"the end":
             server.answer = lambda count: b"554 5.6.0 not this one" if count == 6 else b"250 ok"
         else:
-            server.on_command = nth(word, {6}, b"554 5.6.0 not this one", iter(range(1, 1000)))  # type: ignore[assignment]
+            server.on_command = nth(word, {6}, b"554 5.6.0 not this one", iter(range(1, 1000)))
         report = await submit(it, server, delete=True)
         refused = 1 if word == b"the end" or any(line.startswith(word) for line in server.log) else 0
         assert (box(report).copied, len(box(report).refused)) == (COUNT - refused, refused)
@@ -180,7 +184,7 @@ async def test_one_refusal_while_others_are_under_way(tmp_path: Path, kind: str,
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_recipient_that_is_refused_ends_the_copy(tmp_path: Path, kind: str) -> None:
     async with pair(tmp_path, kind) as (it, server):
-        server.on_command = nth(b"RCPT", {5}, b"550 5.1.1 gone", iter(range(1, 1000)))  # type: ignore[assignment]
+        server.on_command = nth(b"RCPT", {5}, b"550 5.1.1 gone", iter(range(1, 1000)))
         with pytest.raises(MailboxUnavailable):
             await submit(it, server)
         report = await submit(it, server)
@@ -191,7 +195,7 @@ async def test_a_recipient_that_is_refused_ends_the_copy(tmp_path: Path, kind: s
 async def test_354_behind_a_refused_recipient(tmp_path: Path, kind: str) -> None:
     """Servers that take DATA without a recipient get an empty message (RFC 2920 3.1), never the next one's."""
     async with pair(tmp_path, kind) as (it, server):
-        server.on_command = nth(b"RCPT", {4}, b"452 later", iter(range(1, 1000)))  # type: ignore[assignment]
+        server.on_command = nth(b"RCPT", {4}, b"452 later", iter(range(1, 1000)))
         report = await submit(it, server)
         assert (box(report).copied, sorted(server.arrived)) == (COUNT, sorted(EVERYTHING))
 

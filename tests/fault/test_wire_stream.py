@@ -20,7 +20,8 @@ from wire.endpoint import Endpoint, Security, TlsPolicy
 from wire.outcome import ProtocolTrouble, Scope, SetupTrouble, Temporary
 from wire.stream import Stream
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 
 
 def at(seconds: float) -> float:

@@ -137,8 +137,8 @@ async def test_a_disk_that_takes_no_more_costs_nothing_acknowledged_and_passes(t
 
 
 @asynccontextmanager
-async def world(**options: object) -> AsyncIterator[tuple[Sandbox, Store, LedgerQueue]]:
-    async with Sandbox(**options) as sandbox:  # type: ignore[arg-type]
+async def world(sandbox: Sandbox) -> AsyncIterator[tuple[Sandbox, Store, LedgerQueue]]:
+    async with sandbox:
         store = Store(load_settings(sandbox.write_config(), {}).state.path)
         try:
             yield sandbox, store, LedgerQueue(store)
@@ -186,7 +186,7 @@ def _commits(connection: sqlite3.Connection) -> float:
 
 
 async def test_a_worker_killed_again_and_again_brings_every_message_over_once() -> None:
-    async with world(users=4, inbox=60, mailboxes=4, each=15, big=20_000) as (sandbox, store, queue):
+    async with world(Sandbox(users=4, inbox=60, mailboxes=4, each=15, big=20_000)) as (sandbox, store, queue):
         await log_everybody_in(sandbox, store)
         sandbox.old.imap.listener.conditions.latency = 0.003  # there is time to be killed in, however fast a copy is
         chance = random.Random(11)
@@ -214,7 +214,7 @@ async def test_a_worker_killed_again_and_again_brings_every_message_over_once() 
 
 
 async def test_sigterm_ends_a_worker_with_zero_and_its_copies_are_free_at_once() -> None:
-    async with world(users=2, inbox=400, mailboxes=0) as (sandbox, store, queue):
+    async with world(Sandbox(users=2, inbox=400, mailboxes=0)) as (sandbox, store, queue):
         await log_everybody_in(sandbox, store)
         sandbox.old.imap.listener.conditions.latency = 0.05
         process = await start_worker(sandbox)
@@ -228,7 +228,7 @@ async def test_sigterm_ends_a_worker_with_zero_and_its_copies_are_free_at_once()
 
 
 async def test_only_one_embedded_worker_runs_and_says_who_it_is() -> None:
-    async with world(users=0) as (sandbox, _store, _queue):
+    async with world(Sandbox(users=0)) as (sandbox, _store, _queue):
         directory = sandbox.state_path.parent
         first = await start_worker(sandbox, "--embedded")
         try:

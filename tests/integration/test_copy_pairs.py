@@ -28,14 +28,14 @@ from wire.imap.names import encode_mailbox
 
 USER, FRIEND, SCRATCH = "mover", "friend", "scratch"
 FLAGS = [{b"\\Seen"}, set(), {b"\\Answered", b"$Forwarded"}, {b"\\Flagged", b"Urlaub2009"}, {b"\\Draft", b"\\Deleted"}]
-KEPT_NAMES = [  # that every target can have as they are
+KEPT_NAMES: list[tuple[str, ...]] = [  # that every target can have as they are
     ("Sent",),
     ("日本語", "受信トレイ"),
     ("Entwürfe & R&D",),
     ("a", "b", "c", "d", "e", "f", "g", "h"),
     ("Sent", "2009"),
 ]
-ODD_NAMES = [
+ODD_NAMES: list[tuple[str, ...]] = [
     ("Work",),
     ("work",),
     ("WORK",),

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import imapclient  # type: ignore[import-untyped]  # it comes without types
+import imapclient
 import pytest
 
 from extauth.sandbox.imap_listing import MailUser

@@ -54,10 +54,18 @@ class World:
         return [message.data for message in self.account.store.inbox.messages]
 
     async def move(
-        self, path: Path, *flags: str, old: str | bytes = "old ann", new: str | bytes = "new ann", **more: str
+        self,
+        path: Path,
+        *flags: str,
+        old: str | bytes = "old ann",
+        new: str | bytes = "new ann",
+        source: str = "",
+        target: str = "",
+        redirect: str = "",
+        **environment: str,
     ) -> End:
-        source, target = more.pop("source", self.source), more.pop("target", self.target)
-        return await move("move_imap", path, *flags, source, "ann@old.test", old, target, "ann", new, **more)
+        one, other = (source or self.source, "ann@old.test", old), (target or self.target, "ann", new)
+        return await move("move_imap", path, *flags, *one, *other, stdin=b"", redirect=redirect, **environment)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ async def test_nothing_is_left_open(end: str) -> None:
         under_way: list[asyncio.Task[None]] = []
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(relay(reader, writer))  # type: ignore[arg-type]  # a coroutine function's
+            task = asyncio.ensure_future(relay(reader, writer))
             under_way.append(task)
             await asyncio.wait([task])
             if not task.cancelled():

@@ -78,12 +78,12 @@ def render(value: object) -> bytes:
     if isinstance(value, list):
         return b"(" + b" ".join(render(item) for item in value) + b")"
     assert isinstance(value, tuple)
-    kind, content = value
+    kind, content = value[0], bytes(value[1])
     if kind == "atom":
-        return bytes(content)
+        return content
     if kind == "quoted" and not set(content) & set(b"\r\n\0"):
         return b'"' + content.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-    return b"{%d}\r\n" % len(content) + bytes(content)
+    return b"{%d}\r\n" % len(content) + content
 
 
 def plain(value: object) -> Value:

@@ -236,7 +236,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=claims, name=st.sampled_from("abc"))
     def claim_all(self, name: str) -> MultipleResults[Claim | None]:
-        found = []
+        found: list[Any] = []  # Claims, which hypothesis takes for the results of a rule
         while claim := self.claim(name):
             found.append(claim)
         return multiple(*found)

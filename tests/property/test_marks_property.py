@@ -13,7 +13,7 @@ _PAIRS = st.lists(st.tuples(_UIDS, st.integers(0, 60)), max_size=80)
 
 @given(_PAIRS)
 def test_runs_are_a_dictionary_written_short(pairs: list[tuple[int, int]]) -> None:
-    runs, model = Runs(), {}
+    runs, model = Runs(), dict[int, int]()
     for source, target in pairs:
         if model.setdefault(source, target) == target:
             runs.add(source, target)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-Token = bytes | list["Token"]  # type: ignore[misc]  # a parenthesised list holds tokens
+Token = bytes | list["Token"]  # a parenthesised list holds tokens
 
 _LITERAL = re.compile(rb"\{(\d+)(\+?)\}\Z")
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|([()])|([^\s()"\x00]+(?:\[[^\]]*\])?)|\x00(\d+)\x00', re.DOTALL)
@@ -181,7 +181,7 @@ class _Session:
                 return
 
     async def _command(self) -> tuple[bytes, list[bytes]]:
-        line, literals = b"", []
+        line, literals = b"", list[bytes]()
         while True:
             piece = await self.reader.readuntil(b"\n")
             piece = piece.removesuffix(b"\n").removesuffix(b"\r")

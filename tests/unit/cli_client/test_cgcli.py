@@ -63,8 +63,7 @@ async def test_one_command_from_the_configuration(tmp_path: Path) -> None:
             '  Quota    = #1;\n  Odd      = "\\194\\1552J";\n}\n'
         )
         assert (await cgcli("Noop", EXTAUTH_CONFIG=str(config)))[:2] == (0, b"done\n")
-        elsewhere = {"EXTAUTH_COMMUNIGATE__LOGIN": "nobody"}
-        assert (await cgcli("--config", str(config), "Noop", **elsewhere))[0] == 77
+        assert (await cgcli("--config", str(config), "Noop", EXTAUTH_COMMUNIGATE__LOGIN="nobody"))[0] == 77
 
 
 async def test_a_password_from_standard_input_and_many_commands() -> None:

@@ -166,7 +166,7 @@ def test_writes(value: Value, text: bytes) -> None:
 @pytest.mark.parametrize("value", [True, 1.5, None, b"bytes", {1: "a"}, [object()], 10**30, "\ud800"])
 def test_what_the_format_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
-        render_data(value)  # type: ignore[arg-type]
+        render_data(value)  # type: ignore[arg-type]  # the wrong type is the test
 
 
 @pytest.mark.parametrize("text", ["", "22-10", "x", "22-10-2009_15:24", "22-10-2009;A=B"])

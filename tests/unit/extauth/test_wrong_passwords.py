@@ -23,7 +23,7 @@ class Memory:
         self.now = 1000.0
         self.tries = 0
         given = {"wrong_per_account": Quota(4, 400.0), "wrong_per_client": Quota(8, 800.0), **limits}
-        self.wrong = WrongPasswords(LimitSettings(**given), b"key", lambda: self.now)  # type: ignore[arg-type]
+        self.wrong = WrongPasswords(LimitSettings(**given), b"key", lambda: self.now)  # type: ignore[arg-type]  # by name
 
     def ask(self, verdict: Verdict = NO, user: str = USER, client: str = HERE, password: int = 0) -> float | None:
         """One question; the pause before it, or None where it is not allowed. 0 is a password never used before."""
@@ -92,12 +92,12 @@ def test_different_wrong_passwords_slow_down_and_are_then_refused() -> None:
 
 def test_questions_at_once_are_counted_before_they_are_answered() -> None:
     memory = Memory()
-    attempts = [memory.wrong.admit(USER, HERE) for _ in range(4)]
-    assert [attempt is not None for attempt in attempts] == [True] * 4
-    memory.wrong.close(attempts[0], NO, HERE, digest(1))  # type: ignore[arg-type]
+    attempts = [attempt for _ in range(4) if (attempt := memory.wrong.admit(USER, HERE)) is not None]
+    assert len(attempts) == 4
+    memory.wrong.close(attempts[0], NO, HERE, digest(1))
     assert memory.wrong.admit(USER, HERE) is None
     for attempt in attempts[1:]:
-        memory.wrong.close(attempt, LATER, HERE, digest(2))  # type: ignore[arg-type]
+        memory.wrong.close(attempt, LATER, HERE, digest(2))
     assert memory.wrong.admit(USER, HERE) is not None, "what stayed unclear is given back"
 
 
@@ -144,9 +144,10 @@ def test_a_client_that_tries_many_accounts_is_refused() -> None:
 def test_an_office_whose_users_all_come_at_once_is_no_attack() -> None:
     memory = Memory()
     attempts = [memory.wrong.admit(f"u{number}@d.test", HERE) for number in range(200)]
-    assert all(attempt is not None and not attempt.pause for attempt in attempts)
     for attempt in attempts:
-        memory.wrong.close(attempt, YES, HERE, digest(1))  # type: ignore[arg-type]
+        assert attempt is not None
+        assert not attempt.pause
+        memory.wrong.close(attempt, YES, HERE, digest(1))
     assert memory.ask() == 0
 
 

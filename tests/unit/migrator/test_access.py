@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from migrator.access import Access, SourceRefused, TargetRefused, open_both, open_imap, open_pop
+from migrator.access import Access, open_both, open_imap, open_pop
+from migrator.report import SourceRefused, TargetRefused
 from tests.servers.memory_imap import MemoryImap
 from tests.servers.script import Talk, serve
 from wire.endpoint import parse_endpoint

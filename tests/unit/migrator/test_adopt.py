@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -288,7 +288,7 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def another_process_holds(path: Path, address: str):
+def another_process_holds(path: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD_LOCK, str(path), address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

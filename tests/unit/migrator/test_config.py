@@ -272,7 +272,7 @@ def test_rosters_and_pilot_lists_are_read_in_lower_case(site: Site) -> None:
     roster = settings.domains["example.com"].roster
     assert roster is not None
     assert roster.read().names == {"joe@example.com", "ann@example.com"}
-    assert settings.helper.pilot == {"joe", "ann@example.com"}
+    assert settings.helper.pilot == frozenset({"joe", "ann@example.com"})
     assert site.directory / "list" in settings.files
 
 

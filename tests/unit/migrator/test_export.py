@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path):
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     generate_keys(tmp_path / "seal.pub", tmp_path / "seal.key")
     store = Store(tmp_path / "state.db")
     yield Bench(store, Logins(store), Exports(store), Sealer(tmp_path / "seal.pub"), Opener(tmp_path / "seal.key"))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from migrator.key_rotation import rotate
-from migrator.ledger.logins import Logins, VerifiedLogin
+from migrator.ledger.logins import Logins
 from migrator.ledger.store import Store
+from migrator.model import VerifiedLogin
 from migrator.seal import Opener, Sealer, generate_keys, old_key_file, rotate_keys
 from migrator.settings import StateSettings
 from wire.outcome import SetupTrouble

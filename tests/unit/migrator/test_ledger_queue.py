@@ -10,7 +10,7 @@ import pytest
 
 from migrator.ledger.jobs import BUGS_LIMIT, LedgerQueue, Queue
 from migrator.ledger.store import Store
-from migrator.model import Claim, Counts, Outlook, Phase, Worker
+from migrator.model import Claim, Counts, Job, Outlook, Phase, Worker
 from migrator.report import InboxIdentity
 
 ONE, TWO = Worker("one", "here", "11.1"), Worker("two", "here", "22.2")
@@ -56,7 +56,7 @@ async def add(queue: Queue, *names: str, source: str = OLD) -> None:
         await queue.add(f"{name}@example.com", "example.com", source)
 
 
-async def only(queue: Queue):
+async def only(queue: Queue) -> Job:
     (job,) = await queue.jobs()
     return job
 

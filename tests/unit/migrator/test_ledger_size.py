@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,11 @@ class Counter:
 
 
 @pytest.fixture
-async def store(tmp_path: Path):
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """Many accounts: half of the copies done, a quarter postponed, the rest due."""
     store = Store(tmp_path / "state.db")
 
-    def fill(c) -> None:
+    def fill(c: sqlite3.Connection) -> None:
         for n in range(ROWS):
             account, server = f"u{n}@example.com", f"old{n % SERVERS}"
             c.execute(

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import sys
 import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from wire.outcome import SetupTrouble, Temporary
 DIRECTORY_OF_THE_MAIL_GROUP = 8  # Debian's gid of mail
 
 
-def note(detail: str):
+def note(detail: str) -> Callable[[sqlite3.Connection], object]:
     return lambda c: (
         c.execute("INSERT INTO audit (at, actor, action, detail) VALUES (0, '', '', ?)", (detail,)) and None
     )
@@ -29,7 +30,7 @@ def details(connection: sqlite3.Connection) -> list[str]:
 
 
 @pytest.fixture
-async def store(tmp_path: Path):
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
     store = Store(tmp_path / "state.db")
     yield store
     await store.close()

@@ -32,10 +32,13 @@ async def test_a_file_that_stays_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"one")
     times, now = [0.0], [path.stat().st_ctime_ns + 1_000_000_000]
-    reads = []
-    file = LiveFile(
-        path, lambda content: reads.append(content) or content, str.encode, lambda: times[0], lambda: now[0]
-    )
+    reads: list[bytes] = []
+
+    def read(content: bytes) -> bytes:
+        reads.append(content)
+        return content
+
+    file = LiveFile(path, read, str.encode, lambda: times[0], lambda: now[0])
     for second in range(0, 10, 2):
         times[0] = float(second)
         assert await file.look() == b"one"

@@ -271,8 +271,8 @@ def test_help_names_every_flag() -> None:
 
 def test_a_copy_is_the_same_however_its_servers_are_written() -> None:
     def key(old: str, new: str) -> str:
-        ends = (Access(read_server(end, "imap"), b"john", Secret(b"x")) for end in (old, new))
-        return copy_key(*ends, CopyOptions())
+        source, target = (Access(read_server(end, "imap"), b"john", Secret(b"x")) for end in (old, new))
+        return copy_key(source, target, CopyOptions())
 
     assert key("old.test", "new.test") == key("OLD.test:143", "imap+starttls://New.Test")
     assert key("old.test", "new.test") != key("old.test:144", "new.test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email import message_from_bytes, policy
+from email.message import Message
 
 import pytest
 
@@ -200,7 +201,9 @@ def test_wrapped() -> None:
     assert rung("wrap").apply(ODD) == expected + b"8bit\r\n\r\n" + ODD
     wrapped = rung("wrap64").apply(ODD)
     assert wrapped.startswith(expected + b"base64\r\n\r\n")
-    assert message_from_bytes(wrapped).get_payload(0).get_payload(decode=True) is not None  # parsers take it
+    inner = message_from_bytes(wrapped).get_payload(0)
+    assert isinstance(inner, Message)
+    assert inner.get_payload(decode=True) is not None  # parsers take it
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_without_a_clock_each_box_has_a_pair_of_its_own(pair: tuple[Sealer, Open
     "damage",
     [lambda b: b[:-1], lambda b: b"", lambda b: b"\0" + b[1:], lambda b: bytes(32) + b[32:], lambda b: b + b"x"],
 )
-def test_a_damaged_box_is_a_set_up_fault(pair: tuple[Sealer, Opener], damage) -> None:
+def test_a_damaged_box_is_a_set_up_fault(pair: tuple[Sealer, Opener], damage: Callable[[bytes], bytes]) -> None:
     sealer, opener = pair
     with pytest.raises(SetupTrouble, match="does not open"):
         opener.open(damage(sealer.seal(Secret(b"x"), "a@b.c")), "a@b.c")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
-from worker_world import Ledger, keep_log, world
 
 from extauth.sandbox.world import DomainPlan, Sandbox
 from migrator.config import load_settings
@@ -18,6 +18,7 @@ from migrator.ledger.logins import Logins
 from migrator.ledger.marks import LedgerMarks
 from migrator.model import Phase
 from migrator.workshop import Workshop
+from tests.unit.migrator.worker_world import Ledger, keep_log, world
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +96,7 @@ async def test_without_a_login_it_says_whose_copy_cannot_run() -> None:
         assert found.queued == [user.address]
 
 
-def test_an_administrator_opens_every_mailbox_of_a_domain(tmp_path) -> None:
+def test_an_administrator_opens_every_mailbox_of_a_domain(tmp_path: Path) -> None:
     path = tmp_path / "extauth.toml"
     path.write_text(
         '[communigate]\npassword = "x"\ncli = "127.0.0.1:1"\n'

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from worker_world import Ledger, contents, keep_log, world
 
 from extauth.sandbox.world import DomainPlan, Sandbox
 from migrator.config import load_settings
 from migrator.ledger.logins import server_of
 from migrator.model import Adoption, Phase
 from migrator.seal import Sealer, generate_keys
+from tests.unit.migrator.worker_world import Ledger, contents, keep_log, world
 from wire.secret import Secret
 
 
@@ -137,14 +138,14 @@ async def test_a_password_that_communigate_refuses_is_copied_by_the_administrato
         assert (await ledger.work()).done == 1
         assert ledger.arrived(user)
         assert await ledger.logins.adoption_of(user.address) is Adoption.REFUSED
-        assert sandbox.communigate.account(user.address).option("UseExtPassword")  # type: ignore[union-attr]
+        assert ledger.account(user.address).option("UseExtPassword")
 
 
 async def test_a_user_who_changed_the_new_password_is_copied_by_the_administrator() -> None:
     async with world() as (sandbox, ledger):
         (user,) = sandbox.users
         await ledger.log_in(user, adopted=True)
-        sandbox.communigate.account(user.address).settings.update(  # type: ignore[union-attr]
+        ledger.account(user.address).settings.update(
             {"Password": "new one", "UseAppPassword": "YES", "UseExtPassword": "NO"}
         )
         assert (await ledger.work()).done == 1
@@ -175,12 +176,12 @@ async def test_an_account_with_access_rights_is_neither_adopted_nor_copied() -> 
     async with world() as (sandbox, ledger):
         (user,) = sandbox.users
         await ledger.log_in(user)
-        sandbox.communigate.account(user.address).rights = ["Monitor"]  # type: ignore[union-attr]
+        ledger.account(user.address).rights = ["Monitor"]
         await ledger.work()
         job = await ledger.job(user)
         assert job.phase is Phase.HELD
         assert "access rights" in job.reason
-        assert sandbox.communigate.account(user.address).option("UseExtPassword")  # type: ignore[union-attr]
+        assert ledger.account(user.address).option("UseExtPassword")
 
 
 async def test_two_accounts_with_one_mailbox_are_copied_once_and_the_second_is_held() -> None:
@@ -194,7 +195,7 @@ async def test_two_accounts_with_one_mailbox_are_copied_once_and_the_second_is_h
         (held,) = await ledger.queue.jobs(Phase.HELD)
         assert held.account == "alias@one.test"
         assert user.address in held.reason
-        assert contents(sandbox.communigate.account("alias@one.test").store) == []  # type: ignore[union-attr]
+        assert contents(ledger.account("alias@one.test").store) == []
 
 
 async def test_an_old_server_that_is_communigate_itself_is_held() -> None:
@@ -213,10 +214,12 @@ async def test_an_old_server_that_is_communigate_itself_is_held() -> None:
 async def begin_at(ledger: Ledger, source: str) -> None:
     """As if the login had come when the configuration still named `source`."""
     host = server_of(source)
-    for table in ("jobs", "logins"):
-        await ledger.store.write(
-            lambda c, t=table: c.execute(f"UPDATE {t} SET source = ?, server = ?", (source, host)) and None
-        )
+
+    def begin(connection: sqlite3.Connection) -> None:
+        for table in ("jobs", "logins"):
+            connection.execute(f"UPDATE {table} SET source = ?, server = ?", (source, host))
+
+    await ledger.store.write(begin)
 
 
 async def test_a_corrected_port_is_followed() -> None:
@@ -262,13 +265,13 @@ async def test_options_are_honoured() -> None:
         (user,) = sandbox.users
         await ledger.log_in(user)
         assert (await ledger.work()).done == 1
-        assert sandbox.communigate.account(user.address).store.inbox.messages == []  # type: ignore[union-attr]
+        assert ledger.account(user.address).store.inbox.messages == []
 
 
 async def test_options_of_a_copy_by_pop_are_honoured() -> None:
     options = '["--archiveSeen", "Old mail", "--seenOlder", "1d", "--max-size", "900"]'
     plan = DomainPlan("one.test", verify="pop", copy="pop", settings={"copy_options": options})
-    async with world(domains=[plan], mailboxes=0, big=1000) as (sandbox, ledger):
+    async with world(domains=[plan], mailboxes=0) as (sandbox, ledger):
         (user,) = sandbox.users
         await ledger.log_in(user)
         assert (await ledger.work()).done == 1

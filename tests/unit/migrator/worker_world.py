@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 
+from extauth.sandbox.accounts import Account
+from extauth.sandbox.mailstore import MailStore
 from extauth.sandbox.old_server import OldUser
-from extauth.sandbox.world import Sandbox
+from extauth.sandbox.world import DomainPlan, Sandbox
+from migrator.access import Access
 from migrator.config import load_settings
-from migrator.copy_job import JobRunner
+from migrator.copy_job import BeforeCopy, JobRunner
 from migrator.ledger.jobs import LedgerQueue
 from migrator.ledger.logins import Logins
 from migrator.ledger.store import Store
 from migrator.model import Job, Outlook, VerifiedLogin
+from migrator.options import CopyOptions
 from migrator.processes import this_worker
-from migrator.report import Report
+from migrator.report import ProgressListener, Report
 from migrator.seal import Sealer
-from migrator.worker import CopyWorker
+from migrator.worker import LEASE, CopyWorker
 from migrator.workshop import Workshop
 from wire.secret import Secret
 
 ME = this_worker("test")
+Script = Callable[[int], Exception | Awaitable[object] | None]
+"""How the n-th copy goes: raises, waits, or just ends."""
 
 
 def keep_log() -> list[dict[str, object]]:
@@ -56,8 +62,8 @@ class Ledger:
     def runner(self) -> JobRunner:
         return self.workshop.runner()
 
-    def worker(self, **options: object) -> CopyWorker:
-        return CopyWorker(ME, self.queue, self.runner, poll=0.02, **options)  # type: ignore[arg-type]
+    def worker(self, *, lease: float = LEASE) -> CopyWorker:
+        return CopyWorker(ME, self.queue, self.runner, lease=lease, poll=0.02)
 
     async def log_in(self, user: OldUser, *, account: str = "", adopted: bool = False) -> None:
         """What the helper writes after a right password; `adopted` as if it had got no further than that."""
@@ -89,25 +95,36 @@ class Ledger:
         assert login is not None
         return login.sealed
 
+    def account(self, address: str) -> Account:
+        """CommuniGate's account of this address."""
+        account = self.sandbox.communigate.account(address)
+        assert account is not None
+        return account
+
     def arrived(self, user: OldUser) -> bool:
         """Whether each message of the old mailbox is in the new one, once."""
-        account = self.sandbox.communigate.account(user.address)
-        assert account is not None
-        return contents(account.store) == contents(user.store)
+        return contents(self.account(user.address).store) == contents(user.store)
 
     async def close(self) -> None:
         await self.workshop.close()
         await self.store.close()
 
 
-def contents(store) -> list[bytes]:
+def contents(store: MailStore) -> list[bytes]:
     return sorted(message.data for mailbox in store.mailboxes.values() for message in mailbox.messages)
 
 
 @asynccontextmanager
-async def world(**options: object) -> AsyncIterator[tuple[Sandbox, Ledger]]:
-    options = {"users": 1, "domains": ["one.test"], "inbox": 4, "mailboxes": 2, "each": 2, "big": 1000, **options}
-    async with Sandbox(**options) as sandbox:  # type: ignore[arg-type]
+async def world(
+    *,
+    users: int = 1,
+    domains: Sequence[DomainPlan | str] = ("one.test",),
+    mailboxes: int = 2,
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+) -> AsyncIterator[tuple[Sandbox, Ledger]]:
+    async with Sandbox(
+        users=users, domains=domains, inbox=4, mailboxes=mailboxes, each=2, big=1000, settings=settings
+    ) as sandbox:
         ledger = Ledger(sandbox)
         try:
             yield sandbox, ledger
@@ -118,11 +135,20 @@ async def world(**options: object) -> AsyncIterator[tuple[Sandbox, Ledger]]:
 class Scripted:
     """A copier that does what a test says; everything around it is the real thing."""
 
-    def __init__(self, script) -> None:
+    def __init__(self, script: Script) -> None:
         self.script = script
         self.calls: list[str] = []
 
-    async def __call__(self, account, source, target, options, *, progress, before_copy):
+    async def __call__(
+        self,
+        account: str,
+        source: Access,
+        target: Access,
+        options: CopyOptions,
+        *,
+        progress: ProgressListener,
+        before_copy: BeforeCopy,
+    ) -> Report:
         self.calls.append(account)
         result = self.script(len(self.calls))
         if isinstance(result, Exception):
@@ -132,9 +158,9 @@ class Scripted:
         return Report("source", "target")
 
 
-def scripted(ledger: Ledger, script) -> Scripted:
+def scripted(ledger: Ledger, script: Script) -> Scripted:
     copy = Scripted(script)
     runner = ledger.workshop.runner()
     changed = JobRunner(runner.settings, runner.logins, runner.opener, runner.adopter, copy)
-    ledger.runner = lambda: changed  # type: ignore[method-assign]
+    ledger.runner = lambda: changed  # type: ignore[method-assign]  # all but its copier stays
     return copy

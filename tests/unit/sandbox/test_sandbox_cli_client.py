@@ -8,6 +8,7 @@ import pytest
 
 from cli_client.commands import Cli
 from cli_client.errors import AlreadyExists, CliRefused, CliTemporary, NoSuchAccount, NoSuchDomain, UnknownCommand
+from cli_client.format import Value
 from cli_client.pool import CliPool
 from extauth.sandbox.communigate import CommuniGate
 from wire.endpoint import Endpoint
@@ -77,7 +78,7 @@ async def test_other_objects_and_domains(communigate: CommuniGate, cli: Cli) -> 
     await cli.update_account_template("main.test", {"UseExtPassword": "YES"})
     assert await cli.get_account_template("main.test") == {"UseExtPassword": "YES"}
     assert await cli.get_account_default_prefs("main.test") == {}
-    program = {"Enabled": "YES", "ProgramName": "/usr/bin/extauth-helper", "Timeout": 20}
+    program: dict[str, Value] = {"Enabled": "YES", "ProgramName": "/usr/bin/extauth-helper", "Timeout": 20}
     await cli.update_server_settings({"ExternalAUTH": program})
     assert (await cli.get_server_settings())["ExternalAUTH"] == program
     await cli.write_log(2, 'a "line"')

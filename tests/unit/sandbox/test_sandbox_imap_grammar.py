@@ -22,7 +22,8 @@ from extauth.sandbox.imap_grammar import (
 )
 from extauth.sandbox.imap_listing import MailUser
 from extauth.sandbox.imap_message import parse_message, section
-from extauth.sandbox.imap_session import ImapSession, Offer
+from extauth.sandbox.imap_offer import Offer
+from extauth.sandbox.imap_session import ImapSession
 from extauth.sandbox.mailstore import MailStore
 
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -73,11 +72,11 @@ def test_mean_rate(rate: int, counts: list[int]) -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The running loop's own, too: its timers fire when the test has moved it."""
     clock = Clock()
     monkeypatch.setattr(asyncio.SelectorEventLoop, "time", lambda _loop: clock.now, raising=False)
-    return iter([clock]).__next__()
+    return clock
 
 
 def limited(limit: RateLimit) -> tuple[Stream, _Protocol, Wire]:
