@@ -304,9 +304,13 @@ class MailboxCopy:
         for uid in impossible:
             when = header_date(headers.get(uid, b""), now=datetime.fromtimestamp(self._session.around.now(), UTC))
             dates[uid] = render_internal_date(when) if when else None
+            if len(dates) > _NAMED:
+                continue
             raw = show(summaries[uid].internal_date or b"none")
             by = "the date in its header" if when else "the target's clock"
             self._report.note(f"message {uid} has an impossible date ({raw}): replaced by {by}")
+        if (more := len(impossible) - _NAMED) > 0:
+            self._report.note(f"{more} more, from {impossible[_NAMED]} on, have impossible dates: replaced likewise")
         return dates
 
     # Afterwards ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from migrator.access import Access, open_imap
+from migrator.arrivals import NEVER_STORED, Confirmed, look_for
 from migrator.content import ContentDigest
 from migrator.intents import Description, match_messages
 from migrator.mover import BeforeCopy
@@ -87,6 +88,8 @@ class _PopCopy:
     places: dict[bytes, PopPlace] = field(default_factory=dict)
     opened: bytes = b""  # the mailbox that is open at the target
     archived: int = 0
+    first: dict[bytes, int] = field(default_factory=dict)  # by mailbox: its next uid when this run opened it
+    fresh: set[bytes] = field(default_factory=set)  # keys of what the target has confirmed in this run
     _appender: PopAppender | None = None
     todo: int = 0
 
@@ -106,6 +109,7 @@ class _PopCopy:
                 self.keys[number] = key
         await self._resolve()
         await self._copy_all()
+        await self._count_arrived()
         self._note_what_comes_anew()
         if self.options.delete:
             await self._delete()
@@ -140,6 +144,7 @@ class _PopCopy:
     async def _add_place(self, mailbox: bytes, name: bytes, selected: Selected) -> None:
         floor = selected.uidnext or max(await self.imap.uid_search(b"ALL"), default=0) + 1
         flags = (b"\\Seen",) if mailbox else ()
+        self.first[mailbox] = floor
         self.places[mailbox] = PopPlace(mailbox, name, selected.uidvalidity, floor, flags)
         self.opened = name
 
@@ -335,6 +340,7 @@ class _PopCopy:
                 self._refuse(message.number, mark.reason)
             else:
                 self.aside.forget(key)
+                self.fresh.add(key)
                 report.copied += 1
                 self.archived += bool(mark.mailbox)
                 report.octets += message.size
@@ -350,6 +356,27 @@ class _PopCopy:
         for key in change.dropped:
             self.marks.pop(key, None)
         self.around.checkpoint("journal: after a commit")
+
+    async def _count_arrived(self) -> None:
+        """Look for what the target has confirmed in this run; what it never stored is refused, for the next run."""
+        numbers = {key: number for number, key in self.keys.items() if key in self.fresh}
+        for mailbox, place in self.places.items():
+            marks = [(number, self.marks[key]) for key, number in numbers.items()]
+            runs = [(number, mark.uid) for number, mark in marks if mark.mailbox == mailbox]
+            if not runs:
+                continue
+            await self._open(place)
+            told = "UIDPLUS" in self.imap.capabilities and any(uid for _, uid in runs)
+            confirmed = Confirmed(self.first[mailbox], [number for number, uid in runs if not uid], told=told)
+            arrived = await look_for(self.imap, place.name, runs, confirmed)
+            self.report.missing += arrived.missing
+            never = {self.keys[number]: number for number in arrived.never}
+            lost = {key: replace(self.marks[key], state=UidlState.REFUSED, uid=0, reason=NEVER_STORED) for key in never}
+            await self._record(UidlChange(settled=lost))
+            for number in arrived.never:
+                self.report.copied -= 1
+                self.report.left += 1
+                self._refuse(number, NEVER_STORED)
 
     async def _delete(self) -> None:
         """Delete at the source what the target has confirmed and still shows, and nothing else."""

@@ -100,14 +100,9 @@ async def test_what_is_moved_away_while_it_is_copied_is_said(tmp_path: Path) -> 
         ([(1, 10), (2, 1011)], {10, 11}, 12, Confirmed(10, [], told=True), Arrived(0, 0, ())),  # somewhere
         ([(1, 10), (2, UNKNOWN)], {10}, 11, Confirmed(10, [2], told=False), Arrived(0, 0, (2,))),
         ([(1, 10), (2, UNKNOWN)], {10}, 11, Confirmed(10, [2], told=True), Arrived(0, 1, ())),
+        ([(1, 10), (2, UNKNOWN)], set(), 10, Confirmed(10, [2], told=True), Arrived(0, 0, (2, 1))),
         ([(1, 10), (2, UNKNOWN)], {10, 11}, 12, Confirmed(10, [2], told=False), Arrived(0, 0, ())),
-        (
-            [(1, 10), (2, UNKNOWN)],
-            {10},
-            0,
-            Confirmed(10, [2], told=False),
-            Arrived(0, 0, ()),
-        ),  # no UIDNEXT: nobody can tell
+        ([(1, 10), (2, UNKNOWN)], {10}, 0, Confirmed(10, [2], told=False), Arrived(0, 1, ())),  # no UIDNEXT: a number
     ],
 )
 def test_judging(

@@ -168,6 +168,16 @@ async def test_impossible_dates_are_replaced_and_reported(tmp_path: Path) -> Non
         assert len(only(report).notes) == 2
 
 
+async def test_many_impossible_dates_are_counted(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it:
+        for number in range(50):
+            it.old.boxes[b"INBOX"].store(b"Subject: %d\r\n\r\n" % number, (), b"31-Feb-2003 00:00:00 +0000")
+        report = await it.copy()
+        assert only(report).copied == 50
+        assert len(only(report).notes) == 21
+        assert "30 more, from 21 on" in only(report).notes[-1]
+
+
 async def test_one_mailbox_that_cannot_be_had_does_not_keep_the_others(tmp_path: Path) -> None:
     async with pair(tmp_path) as it:
         for name in (b"INBOX", b"A", b"B", b"C", b"D"):

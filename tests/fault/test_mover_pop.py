@@ -249,6 +249,19 @@ async def test_delete_removes_only_what_arrived(tmp_path: Path) -> None:
         assert box(report).deleted == 7
 
 
+@pytest.mark.parametrize("words", [b"OK stored", b"OK [APPENDUID 1000 77] stored"])
+@pytest.mark.parametrize("capabilities", [b"IMAP4rev1 LITERAL+ UIDPLUS", b"IMAP4rev1"])
+async def test_ok_to_what_is_never_stored(tmp_path: Path, capabilities: bytes, words: bytes) -> None:
+    async with world(tmp_path, capabilities=capabilities) as it:
+        it.imap.on_append = lambda _content: words
+        report = await it.copy(delete=True)
+        assert (box(report).copied, report.unexplained, len(it.pop.messages)) == (0, 0, 9)
+        assert len(report.problems) == 9
+        it.imap.on_append = lambda _content: None
+        again = await it.copy(delete=True)
+        assert (box(again).copied, box(again).deleted, len(it.arrived)) == (9, 9, 9)
+
+
 async def test_without_delete_nothing_is_deleted(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         await it.copy()
