@@ -215,6 +215,17 @@ def _pbkdf2(scheme: Scheme) -> _Read:
     return read
 
 
+def _netscape_pbkdf2(text: str, given: str) -> PasswordHash:
+    """389 Directory Server's own: 4 bytes of rounds, 64 of salt, 256 of digest, of which each 32 are a whole PBKDF2."""
+    raw = _decode(text, "base64")
+    if len(raw) != 4 + 64 + 256:
+        raise _Broken(f"has {len(raw)} bytes where 324 belong")
+    rounds = int.from_bytes(raw[:4])
+    if not rounds:
+        raise _Broken("has no rounds")
+    return PasswordHash(Scheme.PBKDF2_SHA256, digest=raw[68:100], salt=raw[4:68], rounds=rounds)
+
+
 def _scram(scheme: Scheme, length: int) -> _Read:
     """rounds,salt,StoredKey,ServerKey (Dovecot): StoredKey is compared."""
 
@@ -289,7 +300,7 @@ _FORMS: Final[dict[str, _Read]] = {
     "PLAIN-TRUNC": _only_known(Scheme.OTHER, "cut clear text is not a password"),
     "SASL": _only_known(Scheme.OTHER, "the password is kept by another service ({SASL})"),
     "KERBEROS": _only_known(Scheme.OTHER, "the password is kept by another service ({KERBEROS})"),
-    "PBKDF2_SHA256": _only_known(Scheme.OTHER, "389 Directory Server's binary PBKDF2 is not read by this version"),
+    "PBKDF2_SHA256": _netscape_pbkdf2,
 }
 
 
@@ -318,5 +329,6 @@ _PROMISED: Final = {
     "MSNT": Scheme.NT,
     "PBKDF2": Scheme.PBKDF2_SHA1,
     "PBKDF2-SHA256": Scheme.PBKDF2_SHA256,
+    "PBKDF2_SHA256": Scheme.PBKDF2_SHA256,
     "PBKDF2-SHA512": Scheme.PBKDF2_SHA512,
 }

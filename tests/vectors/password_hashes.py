@@ -157,6 +157,41 @@ VECTORS = (
         _TAKEN,
         "the hashcat example hashes' construction: md5(salt 0x59 password 0xf7 salt)",
     ),
+    Vector(
+        "{SHA384}ywB1P0WjXou1oD1pmsZQBycsMqsO3tFjGotgWkP/W+2AhgcroefMI1i67KE0yCWn",
+        b"abc",
+        Scheme.SHA384,
+        _FIRST,
+        "FIPS 180-4, example SHA384.pdf",
+    ),
+    Vector(
+        "{SSHA256}OZiz0cnQ5hgyel3Emh7NCbhBRCQ+HVBwYplQunHYnER7TLuV",
+        b"hashcat",
+        Scheme.SALTED_SHA256,
+        _FIRST,
+        "hashcat's example for mode 1411",
+    ),
+    Vector(
+        "{SSHA512}ALtwKGBdRgD+U0fPAy31C28RyKYx7+a8kmfksccsOeLknLHv2DBXYI7TDnTolQMBuPkWDISgZr2cHfnNPFjGZTEyNDU4OTkw",
+        b"hashcat",
+        Scheme.SALTED_SHA512,
+        _FIRST,
+        "hashcat's example for mode 1711",
+    ),
+    Vector(
+        "$2b$04$cVWp4XaNU8a4v1uMRum2SO026BWLIoQMD/TXg5uZV.0P.uO8m3YEm",
+        b"Kk4DQuMMfZL9o",
+        Scheme.BCRYPT,
+        _FIRST,
+        "the tests of bcrypt for Python",
+    ),
+    Vector(
+        "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+        b"pencil",
+        Scheme.SCRAM_SHA256,
+        _FIRST,
+        "RFC 7677, section 3, keys derived as in RFC 5802",
+    ),
     Vector("{PLAIN-MD4}d9130a8164549fe818874806e1c7014b", b"message digest", Scheme.MD4, _FIRST, "RFC 1320, A.5"),
     Vector("{LANM}e52cac67419a9a224a3b108f3fa6cb6d", b"Password", Scheme.LANMAN, _TAKEN, _MS_NLMP),
     Vector("{MSNT}a4f49c406510bdcab6824ee7c30fd852", b"Password", Scheme.NT, _TAKEN, _MS_NLMP),
@@ -174,6 +209,28 @@ VECTORS = (
         Scheme.PBKDF2_SHA256,
         _FIRST,
         _PASSLIB,
+    ),
+    Vector(
+        "{PBKDF2_SHA256}AAAgADkxMjM2NTIzMzgzMjQ3MjI4MDAwNTk5OTAyOTk4NDI2MjkyMzAzNjg0NjQwOTMxNjI3OTMzNjg0MDI0O"
+        "TY5NTe5ULagRTYpLaUoeqJMg8x9W/DXu+9VTFaVhaYvebYrY+sOqn1ZMRnws22C1uAkiE2tFM8qN+xw5xe7OmCPZ203NuruK4oB3"
+        "3QlsKIEz4ppm0TR94JB9PJx7lIQwFHD3FUNUNryj4jk6UYyJ4+V1Z9Ug/Iy/ylQBJgfs5ihzgxHYZrfp1wUCXFzlZG9mxmziPm8V"
+        "FnAhaX4+FBAZvLAx33jpbKOwEg7TmwP2VJ8BNFLQRqwYdlqIjQlAhncXH+dqIF9VdM4MonAA0hx76bMvFTP7LF5VO1IqVmcuYz7Y"
+        "G9v4KKRjnvoUUqOj6okUBQTay3EzsdFVnUW1FemYOccJd5q",
+        b"hashcat",
+        Scheme.PBKDF2_SHA256,
+        _FIRST,
+        "389 Directory Server's binary form: hashcat's example for mode 10901",
+    ),
+    Vector(
+        "{PBKDF2_SHA256}AAAIAG+ooTntmgayOuMZRJuCMFVykCVWcVF3tw8YTlvFp9KF9UnFYhgpz8fC03o4Jv5KD4rQ4GsdXHIRlg/do"
+        "yd1xOVFDYUZYAPHjnSpm9XnzIcaS4ZCV/JeLqueyeZQWKOlCH+k9BCmO2HZC7AKXWGMG5bJ8GLALceyf0xioP447wehg8caWYY7f"
+        "2VYBz6k233DUkgV5NqswzuEwtLdDDFjpro0Ac15ok6fS0vqjDfiMs0ai5FCbivEKw4j6ZyuXHCpck6gcH8lh33rs779ZaLAgtIee"
+        "W+xdea3BDCQXhuHwCqIxxifLn2gQy/lLxlikXb82gk2ClADhwoG5RIdJ3ABrPDB100yw6QJ7NF14vV7DDzqxqylocWD/l1xw8HIY"
+        "dkCpRG8PyfLz8TOR+Mgq0uB/mddrSkU6Hsmg9MkGpST69av",
+        b"password",
+        Scheme.PBKDF2_SHA256,
+        _FIRST,
+        "389 Directory Server's binary form, in the tests of FreeIPA",
     ),
     Vector(
         "{PBKDF2-SHA512}10000$/oQ4xZi382mk7kvCd3ZdkA$"
