@@ -25,6 +25,10 @@ class Unsupported(Exception):
     """This system's libcrypt cannot compute it. The text is one clean line."""
 
 
+class MethodMissing(Unsupported):
+    """This system's libcrypt has no such method, or refuses what stands in the hash; another may know better."""
+
+
 @cache
 def _function() -> Any:
     """crypt_r of libcrypt, which both libraries have. Unsupported where there is none."""
@@ -36,7 +40,7 @@ def _function() -> Any:
         function.restype = ctypes.c_char_p
         function.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p]
         return function
-    raise Unsupported("this system has no libcrypt (Debian: libcrypt1)")
+    raise MethodMissing("this system has no libcrypt (Debian: libcrypt1)")
 
 
 def crypt(password: bytes, setting: str) -> str:
@@ -55,5 +59,5 @@ def crypt(password: bytes, setting: str) -> str:
     finally:
         ctypes.memset(data, 0, len(data))  # the library keeps traces of the password there
     if not result or result.startswith(b"*"):
-        raise Unsupported("this system's libcrypt does not know the method or its parameters")
+        raise MethodMissing("this system's libcrypt does not know the method or its parameters")
     return result.decode("ascii")

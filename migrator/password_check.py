@@ -146,7 +146,12 @@ def _scram(algorithm: str) -> Callable[[PasswordHash, bytes], bool]:
 def _crypt(stored: PasswordHash, given: bytes) -> bool:
     if b"\0" in given:
         return False  # crypt(3) would take the part before it for the password; nobody's password holds one
-    made = libcrypt.crypt(given, stored.crypt)
+    try:
+        made = libcrypt.crypt(given, stored.crypt)
+    except libcrypt.MethodMissing:
+        if stored.scheme not in _PASSLIB or stored.rounds > MOST_ROUNDS.get(stored.scheme, 100_000) // _SLOWER:
+            raise
+        return _by_passlib(_PASSLIB[stored.scheme])(stored, given)
     if stored.scheme is Scheme.BIG_CRYPT:  # as long as the password needs it
         return made[:2] == stored.crypt[:2] and hmac.compare_digest(made, stored.crypt)
     if len(made) != len(stored.crypt) or made.rpartition("$")[0] != stored.crypt.rpartition("$")[0]:
@@ -167,6 +172,19 @@ def _argon2(stored: PasswordHash, given: bytes) -> bool:
         raise Unverifiable(f"argon2: {clean_reason(str(error), 80)}") from None
 
 
+_SLOWER: Final = 20  # times that passlib's own Python takes, and it holds up everybody else meanwhile
+_PASSLIB: Final = {  # where libcrypt lacks them: it is faster, and lets other threads run
+    Scheme.DES_CRYPT: "des_crypt",
+    Scheme.BIG_CRYPT: "bigcrypt",
+    Scheme.BSDI_CRYPT: "bsdi_crypt",
+    Scheme.MD5_CRYPT: "md5_crypt",
+    Scheme.SHA256_CRYPT: "sha256_crypt",
+    Scheme.SHA512_CRYPT: "sha512_crypt",
+    Scheme.SUN_MD5: "sun_md5_crypt",
+    Scheme.SHA1_CRYPT: "sha1_crypt",
+}
+
+
 @cache
 def passlib_handler(name: str) -> Any:
     """passlib's handler of this name, imported when somebody first needs one."""
@@ -178,7 +196,10 @@ def passlib_handler(name: str) -> Any:
 
 def _by_passlib(name: str) -> Callable[[PasswordHash, bytes], bool]:
     def check(stored: PasswordHash, given: bytes) -> bool:
-        return b"\0" not in given and bool(passlib_handler(name).verify(given, stored.crypt))
+        try:
+            return b"\0" not in given and bool(passlib_handler(name).verify(given, stored.crypt))
+        except ValueError as error:  # its own words for a hash that it reads more strictly, or a password it would cut
+            raise Unverifiable(f"{stored.scheme.value}: passlib: {type(error).__name__}") from None
 
     return check
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from base64 import b64encode
+from collections.abc import Iterator
 
 import pytest
 
 from migrator import libcrypt
-from migrator.password_check import Unverifiable, is_slow, too_costly, verify
+from migrator.password_check import Unverifiable, is_slow, passlib_handler, too_costly, verify
 from migrator.password_forms import read_password
 from migrator.passwords import Scheme
 from tests.vectors.password_hashes import VECTORS, Vector
@@ -171,3 +173,32 @@ def test_a_pbkdf2_salt_in_both_readings(salt: bytes, decoded: bool) -> None:
     stored = read_password(f"{{PBKDF2-SHA256}}1000${text.decode()}${digest.decode().replace('+', '.')}")
     assert verify(stored, Secret(b"secret"))
     assert not verify(stored, Secret(b"Secret"))
+
+
+IN_PASSLIB = (
+    Scheme.DES_CRYPT, Scheme.BSDI_CRYPT, Scheme.MD5_CRYPT, Scheme.SHA256_CRYPT, Scheme.SHA512_CRYPT, Scheme.SUN_MD5,
+    Scheme.SHA1_CRYPT,
+)  # fmt: skip
+
+
+@pytest.fixture
+def no_libcrypt(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A system without libcrypt, as one with FIPS 140 is for the older methods."""
+
+    def refuse(name: str | None) -> object:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    libcrypt._function.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    yield
+    libcrypt._function.cache_clear()
+
+
+@pytest.mark.usefixtures("no_libcrypt")
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v.scheme in IN_PASSLIB])
+def test_passlib_where_libcrypt_lacks_a_method(vector: Vector) -> None:
+    """The same answers, or none; bcrypt and yescrypt are in libcrypt alone."""
+    stored = read_password(vector.text)
+    passlib_handler("md5_crypt")  # its own first import looks for a libcrypt, too
+    assert verify(stored, Secret(vector.password)) is True
+    assert verify(stored, Secret(b"x" + vector.password)) is False
