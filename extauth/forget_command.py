@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from extauth.forgotten import Forgotten
-from extauth.names import qualify
+from migrator.account_name import qualify
 from migrator.exit_codes import CONFIGURATION, TRY_LATER
 from migrator.ledger.probes import Probes
 from migrator.ledger.store import Store

@@ -45,13 +45,6 @@ class Illegal:
 Named = Account | Carrier | Illegal
 
 
-def qualify(name: str, main_domain: str) -> str | None:
-    """`name` with its domain; a bare name is of the main domain. None for a bare name where none is configured."""
-    if "@" in name:
-        return name
-    return f"{name}@{main_domain}" if main_domain else None
-
-
 def read_name(address: str) -> Named:
     """What kind of name `address` (lower-case, with its domain) is."""
     local, _, domain = address.rpartition("@")

@@ -23,13 +23,14 @@ from extauth.guard import OwnServers, UnderWay
 from extauth.inquiry import Inquiry
 from extauth.lanes import Lane
 from extauth.login import Login
-from extauth.names import Account, Carrier, Illegal, Named, qualify, read_name
+from extauth.names import Account, Carrier, Illegal, Named, read_name
 from extauth.notices import Notices
 from extauth.password_guard import PasswordGuard
 from extauth.probe import Prober
 from extauth.protocol import New, Ok, Refuse, Reply, Retry, Routed, Verify
 from extauth.trust import Trust
 from extauth.verify import Verifier
+from migrator.account_name import qualify
 from migrator.adopt import AccountLocks
 from migrator.cli_pool import open_pool
 from migrator.ledger.graces import Graces

@@ -12,10 +12,11 @@ from cli_client.commands import Cli
 from cli_client.errors import NoSuchAccount, UnknownCommand
 from extauth.gates import Gates
 from extauth.guard import OwnServers, UnderWay
-from extauth.names import Carrier, Illegal, qualify, read_name
+from extauth.names import Carrier, Illegal, read_name
 from extauth.probe import Prober
 from extauth.strangers import make_password, make_stranger, make_strangers
 from extauth.verify import Verifier
+from migrator.account_name import qualify
 from migrator.alias_names import Lead, Leads
 from migrator.cli_pool import open_pool_beside
 from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, UNAVAILABLE, code_of

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from migrator.account_name import qualify
 from migrator.command_line import config_option, fail, read_configuration
 from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, OUR_FAULT, TRY_LATER, USAGE
 from migrator.model import Job, Outlook, Phase
@@ -208,6 +209,7 @@ def retry(path: Path, accounts: tuple[str, ...], everything: bool, moved: bool, 
         fail(USAGE, "name accounts, or say --all")
     if recopy and everything:
         fail(USAGE, "--recopy is said of accounts by name")
+    accounts = _addresses(path, accounts)
     if recopy:
         _with_store(path, lambda store: _allow_recopy(store, accounts))
     if moved:
@@ -243,6 +245,7 @@ def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) 
 
     if accounts and (everything or domain):
         fail(USAGE, "name accounts, or say --all or --domain, not both")
+    accounts = _addresses(path, accounts)
     opens = opens_mailboxes(read_configuration(path))
     found = _with_store(path, lambda store: queue_deltas(store, accounts or None, domain=domain, opens=opens))
     click.echo(f"{len(found.queued)} final passes queued, {len(found.under_way)} under way already")
@@ -258,8 +261,15 @@ def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) 
 @click.option("--reason", default="held by the operator", show_default=True)
 def hold(path: Path, accounts: tuple[str, ...], reason: str) -> None:
     """Hold copies until `retry`; one that runs is stopped."""
+    accounts = _addresses(path, accounts)
     count = _with_queue(path, lambda queue: queue.hold_accounts(accounts, reason))
     _say_count(count, "held", accounts)
+
+
+def _addresses(path: Path, accounts: Sequence[str]) -> tuple[str, ...]:
+    """The accounts with their domains: a bare name is of the main domain, as everywhere."""
+    main_domain = read_configuration(path).communigate.main_domain if accounts else ""
+    return tuple(qualify(account, main_domain) or account for account in accounts)
 
 
 def _say_count(count: int, what: str, accounts: Sequence[str]) -> None:

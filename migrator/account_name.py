@@ -12,6 +12,13 @@ _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 
 
+def qualify(name: str, main_domain: str) -> str | None:
+    """`name` with its domain; a bare name is of the main domain. None for a bare name where none is configured."""
+    if "@" in name:
+        return name
+    return f"{name}@{main_domain}" if main_domain else None
+
+
 def is_local_name(name: str) -> bool:
     """Whether `name` (lower-case, without a domain) is one that an account or an alias can have."""
     return len(name) <= NAME_LIMIT and _NAME.match(name) is not None

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from migrator.account_name import is_domain
 from migrator.config_domain import read_domain, read_tls
 from migrator.config_lines import locate_keys
 from migrator.config_table import ConfigurationTrouble, Problem, Reader, Table
 from migrator.config_values import (
     NOT_A_DOMAIN,
-    is_domain_name,
     parse_duration,
     parse_quota,
     read_boolean,
@@ -159,7 +159,7 @@ def _read_document(reader: Reader, document: dict[str, Any], mode: int) -> Setti
             reader.problem(("domains", name), "this domain has a table already")
         else:
             table = Table(reader, ("domains", name), values)
-            if not is_domain_name(name):
+            if not is_domain(name.lower()):
                 reader.problem(table.name, NOT_A_DOMAIN)
             domains[name.lower()] = read_domain(table, name.lower(), communigate.main_domain)
     if not sections["domains"]:

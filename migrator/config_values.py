@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from migrator.account_name import is_domain
 from migrator.settings import PLACEHOLDER, Quota, Value
 from wire.endpoint import Endpoint, parse_endpoint
 from wire.secret import Secret
@@ -18,9 +19,6 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)(B|KiB|MiB|GiB|KB|MB|GB)?")
 _OCTETS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_SIZE: Final = 20  # characters: more digits than any mailbox has bytes
-_DOMAIN: Final = re.compile(
-    r"[^\x00-\x20\x7f\s@<>()\[\],;:\\\"/]+"
-)  # none of these is in any, international ones included
 NOT_A_DOMAIN: Final = "is not the name of a domain, such as example.com"
 _RESERVED: Final = ("password", "useapppassword", "useextpassword")
 
@@ -87,15 +85,10 @@ def read_name(value: Any) -> str:
     return text
 
 
-def is_domain_name(text: str) -> bool:
-    """Whether a domain may be called so; whether there is such a one is not asked."""
-    return _DOMAIN.fullmatch(text) is not None
-
-
 def read_domain_name(value: Any) -> str:
     """In lower case; "" is none."""
     text = read_text(value).lower()
-    if text and not is_domain_name(text):
+    if text and not is_domain(text):
         raise ValueError(NOT_A_DOMAIN)
     return text
 

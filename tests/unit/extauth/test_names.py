@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from extauth.names import Account, Carrier, Illegal, qualify, read_name
+from extauth.names import Account, Carrier, Illegal, read_name
+from migrator.account_name import qualify
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,15 @@ def test_hold_and_retry(filled: Path) -> None:
     assert run("hold", "--config", filled, "a@example.com") == 1
 
 
+def test_a_bare_name_is_of_the_main_domain(filled: Path) -> None:
+    filled.write_text(filled.read_text().replace("[communigate]", '[communigate]\nmain_domain = "example.com"'))
+    assert run("hold", "--config", filled, "D") == 0
+    assert phases(filled)["d"] is Phase.HELD
+    assert run("retry", "--config", filled, "d") == 0
+    assert phases(filled)["d"] is Phase.PENDING
+    assert run("hold", "--config", filled, "d@other.test") == 1
+
+
 @pytest.mark.parametrize("arguments", [["nonsense"], ["jobs", "--nonsense"], ["hold"]])
 def test_usage_errors_end_with_64(arguments: list[str]) -> None:
     assert run(*arguments) == 64
