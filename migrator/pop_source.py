@@ -82,13 +82,12 @@ class PopSource:
     async def _list(self) -> None:
         self.touch()
         self.sizes = await self._client.list_sizes()
+        self.uidls = dict.fromkeys(self.sizes, b"")  # a server may list messages that it has no UIDL for
         try:
-            self.listing = await self._client.uidl()
+            self.uidls.update(await self._client.uidl())
         except Permanent:  # UIDL is optional (RFC 1939 7), and servers say so in words of their own
             self.has_uidls = False
-            self.listing = [(number, b"") for number in self.sizes]
-        self.listing.sort()
-        self.uidls = dict(self.listing)
+        self.listing = sorted(self.uidls.items())
 
     def name_of(self, number: int) -> str:
         """A message as a report names it."""

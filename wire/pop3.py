@@ -228,12 +228,12 @@ class Pop3Client:
         return int(numbers[0]), int(numbers[1])
 
     async def uidl(self) -> list[tuple[int, bytes]]:
-        """Number and unique id of every message. UnsupportedCommand where the server has no UIDL."""
+        """Number and unique id of every message, b"" where a line has none. UnsupportedCommand without UIDL."""
         result: list[tuple[int, bytes]] = []
         await self._command(b"UIDL")
         async for line in self._lines():
             number, _, uid = line.strip().partition(b" ")
-            if not number.isdigit() or not uid.strip():
+            if not number.isdigit():
                 raise self._protocol_trouble("UIDL", clean_reason(line))
             result.append((int(number), uid.strip()))
         return result

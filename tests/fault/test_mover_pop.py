@@ -431,6 +431,16 @@ async def test_a_message_at_which_the_source_breaks_off_keeps_no_other_from_bein
         assert box(await submit(it, server)).copied == 1
 
 
+@pytest.mark.parametrize("line", [b"", b"4\r\n", b"4 \r\n"])
+async def test_a_message_without_a_uidl_is_copied_like_any_other(tmp_path: Path, line: bytes) -> None:
+    async with world(tmp_path) as it:
+        uidls = b"".join(b"%d uid%d\r\n" % (n, n) if n != 4 else line for n in range(1, 10))
+        it.pop.on_command = lambda command: b"+OK\r\n" + uidls + b".\r\n" if command == b"UIDL" else None
+        assert box(await it.copy()).copied == 9
+        assert box(await it.copy()).already == 9
+        assert len(it.arrived) == 9
+
+
 async def test_any_refusal_of_uidl_means_that_there_are_none(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         it.pop.on_command = lambda line: b"-ERR sorry\r\n" if line == b"UIDL" else None

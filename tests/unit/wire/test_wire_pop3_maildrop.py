@@ -57,7 +57,7 @@ async def test_the_lists_are_read() -> None:
         (b"-ERR no", Permanent),
         (b"gibberish", ProtocolTrouble),
         (b"+OK\r\nx\r\n.", ProtocolTrouble),
-        (b"+OK\r\n1\r\n.", ProtocolTrouble),
+        (b"+OK\r\n1x a\r\n.", ProtocolTrouble),
     ],
 )
 async def test_a_list_that_does_not_come(reply: bytes, kind: type[Exception]) -> None:
