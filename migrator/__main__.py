@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 from migrator.account_name import qualify
-from migrator.command_line import config_option, fail, read_configuration
+from migrator.command_line import PATH, config_option, fail, read_configuration
 from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON, OUR_FAULT, TRY_LATER, USAGE
 from migrator.model import Job, Outlook, Phase
 from wire.outcome import SetupTrouble, Temporary, Trouble
@@ -108,7 +108,7 @@ def _rotate(path: Path) -> None:
 @config_option
 @click.option("--until-idle", is_flag=True, help="End when nothing is left that can run now.")
 @click.option("--name", default="", help="What the jobs list calls this worker; the machine's name otherwise.")
-@click.option("--log", type=click.Path(path_type=Path), help="Log to this file, not to stderr.")
+@click.option("--log", type=PATH, help="Log to this file, not to stderr.")
 @click.option("--embedded", is_flag=True, help="End at once when another embedded worker runs for this ledger.")
 def work(path: Path, until_idle: bool, name: str, log: Path | None, embedded: bool) -> None:
     """Run queued copies."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from migrator.command_line import fail, fail_at_cli, read_configuration
+from migrator.command_line import PATH, fail, fail_at_cli, read_configuration
 from migrator.config import DEFAULT_PATH
 from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, CONFIGURATION
 from wire.outcome import Trouble
@@ -32,14 +32,13 @@ _KINDS: Final = (
 )  # fmt: skip
 _TYPES: Final = ("MultiMailbox", "TextMailbox", "MailDirMailbox")
 _PROTECTED: Final = frozenset({"postmaster", "pbx"})  # made by CommuniGate itself, where no configuration says more
-_path = click.Path(path_type=Path)
 
 
 @click.command("accounts")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--format", "kind", type=click.Choice(_KINDS), required=True, help="What wrote FILE.")
-@click.option("--shadow", type=_path, help="passwd: the shadow file with its passwords.")
-@click.option("--virtual-aliases", type=_path, help="A Postfix virtual_alias_maps file: aliases of the accounts.")
+@click.option("--shadow", type=PATH, help="passwd: the shadow file with its passwords.")
+@click.option("--virtual-aliases", type=PATH, help="A Postfix virtual_alias_maps file: aliases of the accounts.")
 @click.option("--columns", default="", help="csv, tab: NAME=COLUMN,... such as Name=login,UnixPassword=hash.")
 @click.option("--delimiter", default=",", show_default=True, help="csv: what stands between fields.")
 @click.option("--no-header", is_flag=True, help="csv, tab: the first line is a row; --columns has numbers from 1.")
@@ -50,17 +49,17 @@ _path = click.Path(path_type=Path)
 @click.option("--names", type=click.Choice(["login", "address"]), help="What an account is called like.")
 @click.option("--passwords", type=click.Choice(["taken", "first-login", "os", "none"]), default="taken",
               show_default=True, help="What accounts get whose password CommuniGate does not take.")  # fmt: skip
-@click.option("--output", type=_path, help="Write files for WebAdmin's Account Import: one, or a directory of them.")
+@click.option("--output", type=PATH, help="Write files for WebAdmin's Account Import: one, or a directory of them.")
 @click.option("--new-name", is_flag=True, help="With --output: Name as at the old server, and NewName with the domain.")
-@click.option("--ldap-output", type=_path, help="Write an LDIF file for LDAP provisioning.")
+@click.option("--ldap-output", type=PATH, help="Write an LDIF file for LDAP provisioning.")
 @click.option("--ldap-base", default="cn={domain}", show_default=True, help="With --ldap-output: below which dn.")
-@click.option("--hashes", type=_path, help='Write the hashes of --passwords first-login, for verify = "hashes".')
-@click.option("--forwards", type=_path, help="Write addresses that lead elsewhere, for `migrator aliases --virtual`.")
-@click.option("--bad", type=_path, help="Write bad rows as they stand, to be mended and read again.")
-@click.option("--report", type=_path, help="Write what became of each row, tab-delimited.")
+@click.option("--hashes", type=PATH, help='Write the hashes of --passwords first-login, for verify = "hashes".')
+@click.option("--forwards", type=PATH, help="Write addresses that lead elsewhere, for `migrator aliases --virtual`.")
+@click.option("--bad", type=PATH, help="Write bad rows as they stand, to be mended and read again.")
+@click.option("--report", type=PATH, help="Write what became of each row, tab-delimited.")
 @click.option("--apply", is_flag=True, help="Make the accounts over the CLI.")
-@click.option("--config", "config", type=_path, help="The configuration: the CLI, and protected names.")
-@click.option("--journal", type=_path, help="With --apply: what is done already; FILE.journal if not given.")
+@click.option("--config", "config", type=PATH, help="The configuration: the CLI, and protected names.")
+@click.option("--journal", type=PATH, help="With --apply: what is done already; FILE.journal if not given.")
 @click.option("--resume", is_flag=True, help="With --apply: go on with the journal of an earlier run.")
 @click.option("--jobs", type=click.IntRange(1, 100), help="With --apply: accounts at a time.")
 @click.option("--type", "mailboxes", type=click.Choice(_TYPES), help="With --apply: CreateAccount's mailbox type.")

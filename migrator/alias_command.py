@@ -7,22 +7,20 @@ from pathlib import Path
 
 import click
 
-from migrator.command_line import config_option, execute_option, read_programs
-
-_existing = click.Path(path_type=Path)
+from migrator.command_line import PATH, config_option, execute_option, read_programs
 
 
 @click.command()
 @config_option
-@click.option("--aliases", type=_existing, multiple=True, help="An aliases file of sendmail or Postfix.")
-@click.option("--virtual", type=_existing, multiple=True, help="A virtual alias table of Postfix.")
-@click.option("--virtusertable", type=_existing, multiple=True, help="A virtusertable of sendmail.")
-@click.option("--genericstable", type=_existing, multiple=True, help="A genericstable of sendmail.")
+@click.option("--aliases", type=PATH, multiple=True, help="An aliases file of sendmail or Postfix.")
+@click.option("--virtual", type=PATH, multiple=True, help="A virtual alias table of Postfix.")
+@click.option("--virtusertable", type=PATH, multiple=True, help="A virtusertable of sendmail.")
+@click.option("--genericstable", type=PATH, multiple=True, help="A genericstable of sendmail.")
 @click.option("--list", "lists", multiple=True, metavar="NAME=FILE", help="A mailing list and its subscribers.")
 @click.option("--list-column", default="", help="The lists are tab-delimited: the column with the addresses.")
 @click.option("--list-owner", default="", help="The account that owns mailing lists without an owner- alias.")
 @click.option("--extend-lists", is_flag=True, help="Add subscribers to lists that have others already.")
-@click.option("--root", type=click.Path(path_type=Path),
+@click.option("--root", type=PATH,
               help="Where the old server's files are: :include:/etc/x is read from ROOT/etc/x.")  # fmt: skip
 @click.option("--domain", default="", help="The domain of names without one; the main domain otherwise.")
 @click.option("--local-domain", multiple=True, help="A domain that the old server took for the same (mydestination).")
@@ -32,7 +30,7 @@ _existing = click.Path(path_type=Path)
 @click.option("--offline", is_flag=True, help="Ask no server: names that no file defines are taken for accounts.")
 @click.option("--apply/--dry-run", "apply", default=False, help="Make it; without it, only show what would be made.")
 @click.option("--router", is_flag=True, help="With --apply: also put lines into the Router table.")
-@click.option("--bad", type=click.Path(path_type=Path, file_okay=False),
+@click.option("--bad", type=PATH,
               help="A directory for what is left: files that can be corrected and fed back.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def aliases(

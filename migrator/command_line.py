@@ -16,10 +16,13 @@ from wire.outcome import SetupTrouble, Temporary, Trouble, Unreachable
 if TYPE_CHECKING:
     from migrator.execute import Programs
 
+# whether it can be read is told by who reads it, with the code for bad data or a bad configuration
+PATH = click.Path(path_type=Path, readable=False)
+
 config_option = click.option(
     "--config",
     "path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=DEFAULT_PATH,
     envvar="EXTAUTH_CONFIG",
     show_default=True,

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import click
 
-from migrator.command_line import fail
+from migrator.command_line import PATH, fail
 from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, DONE, LOGIN_REFUSED, NEEDS_A_PERSON, TRY_LATER
 from migrator.hash_file import read_hash_file
 from migrator.hash_survey import Survey, survey
@@ -33,11 +33,11 @@ _WHAT_TO_DO: Final = {
 
 
 @click.command("hashes")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--domain", default="", help="The domain of names that come without one.")
 @click.option("--verify", "address", metavar="ADDRESS", help="Ask for a password, and say whether it is this one's.")
 @click.option("--addresses", is_flag=True, help="Print who has an account, one a line: a roster.")
-@click.option("--bad", type=click.Path(path_type=Path), help="Write the lines that need a person (0600), to feed back.")
+@click.option("--bad", type=PATH, help="Write the lines that need a person (0600), to feed back.")
 @click.option("--dry-run", is_flag=True, help="Write no file: --bad is only counted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def hashes(  # noqa: PLR0917 - click hands them over by name

@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from migrator.command_line import config_option, fail, fail_at_cli, read_configuration
+from migrator.command_line import PATH, config_option, fail, fail_at_cli, read_configuration
 from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, NEEDS_A_PERSON
 from migrator.left import WHAT, Left, Tool
 from migrator.settings import Settings
@@ -28,7 +28,7 @@ _COLUMNS: Final = ("Name", "Standing", "Hash", "Tool", "Mail", "Reason")
 @click.option("--domain", default="", help="Only this domain.")
 @click.option("--tool", type=click.Choice([tool.value for tool in Tool]), help="Only those whom this tool fits.")
 @click.option("--no-cli", is_flag=True, help="Do not ask CommuniGate: only the ledger, rosters and files of hashes.")
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write a row for each to this file (0600).")
+@click.option("--csv", "csv_path", type=PATH, help="Write a row for each to this file (0600).")
 @click.option("--list", "listing", is_flag=True, help="Print the addresses alone, one a line: a roster or pilot file.")
 @click.option("--dry-run", is_flag=True, help="Write no file: --csv is left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

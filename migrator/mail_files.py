@@ -44,9 +44,12 @@ def parse_place(text: str) -> FilePlace | None:
     if not path:
         raise ValueError(f"{text!r}: a path is missing behind {kind}:")
     place = FilePlace(kind.lower(), Path(os.path.realpath(path)), Path(os.path.realpath(inbox)) if inbox else None)
-    if not place.path.exists():
-        raise ValueError(f"{place.path}: no such file or directory")
-    if place.kind == "maildir" and not maildir.is_maildir(place.path) and not any(_folders(place.path)):
+    try:
+        os.stat(place.path)
+        found = place.kind == "mbox" or maildir.is_maildir(place.path) or any(_folders(place.path))
+    except OSError as error:  # not there, a file where a directory is meant, or not for us to read
+        raise ValueError(f"{place.path}: {(error.strerror or str(error)).lower()}") from None
+    if not found:
         raise ValueError(f"{place.path} is no Maildir: there is no directory `cur` in it, nor in any of its folders")
     return place
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from migrator.command_line import config_option, execute_option, read_programs
+from migrator.command_line import PATH, config_option, execute_option, read_programs
 
 
 @click.command()
 @config_option
-@click.option("--homes", type=click.Path(path_type=Path), required=True,
+@click.option("--homes", type=PATH, required=True,
               help="A directory with one for each user, as /home: USER/.forward is USER's.")  # fmt: skip
-@click.option("--users", type=click.Path(path_type=Path),
+@click.option("--users", type=PATH,
               help="Only the users named in this file, one a line.")  # fmt: skip
 @click.option("--domain", default="", help="The domain of the users; the main domain otherwise.")
 @click.option("--local-domain", multiple=True, help="A domain that the old server took for the same (mydestination).")
@@ -23,7 +23,7 @@ from migrator.command_line import config_option, execute_option, read_programs
 @execute_option
 @click.option("--offline", is_flag=True, help="Ask no server: every user is taken for an account.")
 @click.option("--apply/--dry-run", "apply", default=False, help="Make them; without it, only show what would be made.")
-@click.option("--bad", type=click.Path(path_type=Path, file_okay=False),
+@click.option("--bad", type=PATH,
               help="A directory for the file `users`: those that need a person, with the reasons.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def rules(

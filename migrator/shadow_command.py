@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from migrator.command_line import fail
+from migrator.command_line import PATH, fail
 from migrator.exit_codes import BAD_DATA, CANNOT_WRITE, DONE, NEEDS_A_PERSON, TRY_LATER, USAGE
 from migrator.password_check import Unverifiable, passlib_handler, verify
 from migrator.password_forms import read_password
@@ -26,7 +26,7 @@ _ROUNDS: Final = 5000  # crypt(3)'s own default; more would only make each login
 _LETTERS: Final = string.ascii_letters + string.digits
 _SHOWN: Final = 20  # names in a line for a person; --json gives all
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", type=PATH)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
@@ -41,12 +41,12 @@ def shadow_switch() -> None:
 
 @shadow_switch.command()
 @_file
-@click.option("--accounts", type=click.Path(path_type=Path), help="Write the list for MoveAccounts here (0600).")
+@click.option("--accounts", type=PATH, help="Write the list for MoveAccounts here (0600).")
 @click.option("--known", metavar="ACCOUNT", help="Take this account's password, as the guide does, and make none.")
 @click.option(
     "--password-file", type=click.Path(allow_dash=True), help="With --known: its password, a line; - is stdin."
 )
-@click.option("--only", type=click.Path(path_type=Path), help="A file of names, one a line: only these.")
+@click.option("--only", type=PATH, help="A file of names, one a line: only these.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Leave this account as it is. May be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @_json

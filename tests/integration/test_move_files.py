@@ -213,5 +213,6 @@ def test_usage(program: Program, tmp_path: Path) -> None:
     for flags in (("--delete",), ("--proxyAuth", "x"), ("--sourceUser", "x"), ("--preauth",)):
         code, _, said = program.run(source, *flags)
         assert (code, flags[0] in said) == (64, True)
-    code, _, said = program.run("maildir:/nowhere")
-    assert (code, "no such" in said) == (64, True)
+    for place, word in (("/nowhere", "no such"), (tmp_path / "mbox", "not a directory"), (tmp_path, "no Maildir")):
+        code, _, said = program.run(f"maildir:{place}")
+        assert (code, word in said, "Traceback" in said) == (64, True, False)

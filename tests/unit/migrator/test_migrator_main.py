@@ -286,3 +286,19 @@ def test_recopy_is_said_of_accounts_by_name(filled: Path) -> None:
     assert run("retry", "--config", filled, "--recopy", "--all") == 64
     assert run("retry", "--config", filled, "--recopy", "b@example.com") == 0
     assert phases(filled)["b"] is Phase.PENDING
+
+
+def test_whether_a_file_can_be_read_is_told_by_who_reads_it(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never "usage": an unreadable configuration is 78, an unreadable file 65. Here access(2) says no, and open yes."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("os.access", lambda *_args, **_flags: False)
+    for words in (
+        ("hashes", tmp_path / "file"),
+        ("accounts", tmp_path / "file", "--format", "passwd", "--domain", "d.test"),
+        ("aliases", "--config", config, "--offline", "--domain", "d.test", "--aliases", tmp_path / "file"),
+        ("rules", "--config", config, "--offline", "--domain", "d.test", "--homes", tmp_path),
+        ("shadow-switch", "status", tmp_path / "file"),
+    ):
+        assert run(*words) in (0, 1), words
