@@ -29,7 +29,7 @@ from migrator.session import Session
 from migrator.side_by_side import both_to_the_end
 from migrator.tally import Tally
 from wire.imap.results import Selected, Summary
-from wire.outcome import MailboxUnavailable, Permanent, Trouble
+from wire.outcome import MailboxUnavailable, Permanent, Temporary, Trouble
 
 _STRETCH: Final = 10_000  # messages whose flags, dates and sizes are asked for at once
 MOST_BREAKS: Final = 3  # connections lost within one message before this run goes on without it
@@ -50,6 +50,7 @@ class MailboxCopy:
         self._report = report
         self._others = others  # target uids that came from other source mailboxes into this one
         self._target_name = pair.target
+        self._unlisted = 0  # messages that the source counts and does not list
         self._seen: dict[int, Summary] | None = None  # messages with uids up to _STRETCH, from when it was opened
 
     async def run(self) -> Ended:
@@ -81,6 +82,8 @@ class MailboxCopy:
             marks = await count_arrived(session, marks, report, confirmed)
         if session.options.delete:
             await self._delete(marks, uids)
+        if self._unlisted:
+            raise Temporary(f"the source counts {opened.exists} messages and lists {len(uids)}")
         return Ended(marks, opened, uids, flags)
 
     def _may_select(self) -> bool:
@@ -97,6 +100,9 @@ class MailboxCopy:
         )
         session.touch()  # a large mbox takes its time, and the target is not to blame
         session.around.checkpoint("source: opened a mailbox")
+        if len(uids) < opened.exists:  # expunged meanwhile, or SEARCH has a limit of its own
+            uids = sorted({*uids, *await session.source.fetch_flags()})
+            self._unlisted = max(0, opened.exists - len(uids))
         await settle_fetch_item(session, uids)
         self._report.messages = self._report.left = len(uids)
         return opened, uids

@@ -124,6 +124,32 @@ async def test_listed_and_not_given_is_not_vanished(tmp_path: Path) -> None:
         assert arrived_once(it)
 
 
+async def test_a_search_that_ends_early_hides_nothing(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it:
+        fill(it.old, 10)
+        search = b"UID SEARCH ALL"
+        it.old.on_command = lambda line: b"OK done" if line == search else None
+        it.old.before_reply = lambda line: b"* SEARCH 1 2 3 4\r\n" if line == search else b""
+        assert only(await it.copy()).copied == 10
+        assert arrived_once(it)
+
+
+async def test_what_is_counted_and_never_listed_is_not_done(tmp_path: Path) -> None:
+    async with pair(tmp_path) as it:
+        fill(it.old, 10)
+        search = b"UID SEARCH ALL"
+        it.old.hides = {9, 10}
+        it.old.on_command = lambda line: b"OK done" if line == search else None
+        it.old.before_reply = lambda line: b"* SEARCH 1 2 3 4 5 6 7 8\r\n" if line == search else b""
+        for copied in (8, 0):
+            report = await it.copy()
+            assert only(report).copied == copied
+            assert "counts 10 messages and lists 8" in report.postponed[0]
+        it.old.hides = set()
+        assert only(await it.copy()).copied == 2
+        assert arrived_once(it)
+
+
 async def test_a_message_that_cannot_even_be_listed_keeps_no_other(tmp_path: Path) -> None:
     async with pair(tmp_path) as it:
         fill(it.old, 100)
