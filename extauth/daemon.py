@@ -173,7 +173,7 @@ class Daemon:
         """Called in the reader's thread: hand lines to the loop, or refuse them where the loop is too far behind."""
         for line in lines:
             if len(self._inbox) >= _WAITING_LIMIT or self._bytes_in - self._bytes_out > _WAITING_BYTES:
-                self._refuse_unread(line)
+                self._refuse(line, "too many requests at once")
                 continue
             self._bytes_in += len(line.data)
             self._inbox.append(line)
@@ -182,10 +182,10 @@ class Daemon:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._take_lines)
 
-    def _refuse_unread(self, line: Line) -> None:
+    def _refuse(self, line: Line, reason: str) -> None:
         number = parse_request(line.data).number
         if number:
-            self._writer.send(render_reply(number, Retry("too many requests at once")))
+            self._writer.send(render_reply(number, Retry(reason)))
 
     def _input_ended(self) -> None:
         with contextlib.suppress(RuntimeError):
@@ -198,7 +198,11 @@ class Daemon:
         for _ in range(min(len(self._inbox), _BATCH)):
             line = self._inbox.popleft()
             self._bytes_out += len(line.data)
-            self._take(line)
+            try:
+                self._take(line)
+            except Exception:  # noqa: BLE001 - this loop owns the scope: a bug costs one request a FAILURE, not those behind it
+                self._log.exception("bug while a request was taken")
+                self._refuse(line, _INTERNAL)
         if self._inbox and not self._wake_due:
             self._wake_due = True
             self._loop.call_soon(self._take_lines)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from migrator.alias_file import numbered_lines
 from migrator.alias_work import InputTrouble, Known
 from migrator.execute import Programs
 from migrator.forward_rules import Home, convert_home
@@ -43,6 +44,7 @@ class RuleWork:
         self._only = users
         self._programs = programs
         self._users: list[str] = []
+        self._strangers: list[str] = []  # named by --users, and without a directory
         self._doubled: frozenset[str] = frozenset()  # names of several directories that differ in case
         self._site_domain = ""
 
@@ -57,6 +59,7 @@ class RuleWork:
         with os.scandir(self._homes) as entries:
             found = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
         self._users = sorted(found if only is None else found & only)
+        self._strangers = sorted(set() if only is None else only - found)
         return {domain}
 
     def plan(self, known: Known) -> tuple[list[Choice], list[Undecided]]:
@@ -65,6 +68,9 @@ class RuleWork:
         undecided: list[Undecided] = []
         spelled = Counter(user.lower() for user in self._users)
         self._doubled = frozenset(name for name, count in spelled.items() if count > 1)
+        for user in self._strangers:
+            item = Item(str(self._only), 0, user, "", (), text=user)
+            undecided.append(Undecided(item, f"{self._homes} has no directory of that name", "correct the name"))
         for user in self._users:
             for outcome in self._plan_user(user, known):
                 if isinstance(outcome, Choice):
@@ -118,8 +124,8 @@ class RuleWork:
 
 def _names(path: Path) -> set[str]:
     """The names of a file, one a line; comments are left out."""
-    lines = path.read_text("utf-8", "surrogateescape").splitlines()
-    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+    lines = [os.fsdecode(line.strip()) for _, line in numbered_lines(path.read_bytes())]
+    return {line for line in lines if line and not line.startswith("#")}
 
 
 def _read(path: Path) -> bytes | None:

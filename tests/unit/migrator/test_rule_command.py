@@ -160,3 +160,16 @@ def test_files_that_are_not_there(config: Path, tmp_path: Path) -> None:
     assert run("rules", "--config", config, "--homes", tmp_path / "none", "--offline") == 65
     assert run("rules", "--config", config, "--homes", config, "--offline") == 65
     assert run("rules", "--config", config, "--homes", tmp_path, "--users", tmp_path / "no", "--offline") == 65
+
+
+def test_names_that_have_no_directory_are_told(
+    communigate: CommuniGate, config: Path, homes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of users with an editor's mark and Windows' line ends; a misspelt name is not passed over."""
+    users = tmp_path / "users"
+    users.write_bytes(b"\xef\xbb\xbfjoe\r\njoey\r\n")
+    code, told = run_json(capsys, "rules", "--config", config, "--homes", homes, "--users", users)
+    assert (code, [choice["address"] for choice in told["choices"]]) == (1, ["joe@main.test"])
+    assert [(entry["address"], "no directory" in entry["reason"]) for entry in told["undecided"]] == [("joey", True)]
+    assert run("rules", "--config", config, "--homes", homes, "--users", users) == 1
+    assert "UNDECIDED joey: " in capsys.readouterr().out
