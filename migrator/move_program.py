@@ -177,7 +177,7 @@ async def with_marks(options: CopyOptions, work: Callable[[Store | None], Awaita
         try:
             await store.open()
         except Trouble as trouble:
-            complain(f"{path}: {trouble}")
+            complain(f"{trouble}; $EXTAUTH_MOVES names the file where what is copied is noted")
             return CANNOT_WRITE
         return await work(store)
     finally:

@@ -93,10 +93,15 @@ def test_a_server_that_is_not_there_is_69(capsys: pytest.CaptureFixture[str]) ->
     assert "secret1" not in capsys.readouterr().err
 
 
-def test_marks_that_cannot_be_written_are_73(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_marks_that_cannot_be_written_are_73(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("not a directory")
     monkeypatch.setenv("EXTAUTH_MOVES", str(tmp_path / "file" / "moves.db"))
     assert move_imap.main(IMAP) == 73
+    said = capsys.readouterr().err
+    assert said.count("moves.db") == 1
+    assert "$EXTAUTH_MOVES" in said
 
 
 def test_the_marks_are_for_their_owner_alone(tmp_path: Path) -> None:
