@@ -79,9 +79,15 @@ def first_line(file: BinaryIO, name: str) -> Secret:
 
 
 def ask_password(login: str) -> Secret:
-    """The password from the terminal, without echo; or the first line of stdin where stdin is no terminal."""
+    """The password from the terminal, without echo; or the first line of stdin where stdin is no terminal.
+
+    ValueError where none is given.
+    """
     if sys.stdin.isatty():
-        return Secret(getpass.getpass(f"Password of {login}: ").encode("utf-8", "surrogateescape"))
+        try:
+            return Secret(getpass.getpass(f"Password of {login}: ").encode("utf-8", "surrogateescape"))
+        except EOFError:  # Ctrl-D
+            raise ValueError("no password was typed") from None
     return first_line(sys.stdin.buffer, "standard input")
 
 

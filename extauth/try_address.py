@@ -32,7 +32,10 @@ _TURN: Final = 15.0  # seconds for each server
 def read_password() -> Secret:
     """The password: asked for on a terminal, else the first line of stdin. Empty means: do not try one."""
     if sys.stdin.isatty():
-        typed = getpass.getpass("Password at the old server (empty: only NEW is tried): ")
+        try:
+            typed = getpass.getpass("Password at the old server (empty: only NEW is tried): ")
+        except EOFError:  # Ctrl-D
+            typed = ""
         return Secret(typed.encode("utf-8", "surrogateescape"))
     line = sys.stdin.buffer.readline()
     return Secret(line.removesuffix(b"\n").removesuffix(b"\r"))

@@ -328,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE)
-    except click.Abort:
+    except (click.Abort, EOFError):  # Ctrl-C or Ctrl-D at a question
         sys.exit(NEEDS_A_PERSON)
     except Exception as error:  # noqa: BLE001 - the outermost scope: a bug must end with its own exit code
         traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""What the operator's commands do where their output can go nowhere."""
+"""What the operator's commands do where their output can go nowhere, and where a question gets no answer."""
 
 from __future__ import annotations
 
@@ -34,3 +34,31 @@ def test_output_that_nobody_takes(tmp_path: Path, command: str, output: str, cod
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["extauth", "try", "joe@d.test"], 69, b"not tried"),  # no server of this configuration is there
+        (["cli_client", "--host", "127.0.0.1", "--login", "postmaster", "ListDomains"], 64, b"no password was typed"),
+    ],
+)
+def test_end_of_input_where_a_password_is_asked_for(tmp_path: Path, words: list[str], code: int, said: bytes) -> None:
+    """Ctrl-D on a terminal is no password."""
+    config = write_config(tmp_path)
+    command = [sys.executable, "-m", *words, *(["--config", str(config)] if words[0] == "extauth" else [])]
+    ours, theirs = os.openpty()
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    try:
+        with subprocess.Popen(command, stdin=theirs, stdout=pipe, stderr=both, start_new_session=True) as process:
+            assert process.stdout is not None
+            asked = b""
+            while not asked.endswith(b": "):  # before its question, getpass throws away what was typed
+                asked += process.stdout.read(1) or b": the end: "
+            os.write(ours, b"\x04")
+            rest = process.stdout.read()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert b"Traceback" not in rest
+    assert (process.returncode, said in rest) == (code, True)
