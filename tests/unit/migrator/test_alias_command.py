@@ -314,3 +314,16 @@ def test_files_that_cannot_be_read(config: Path, tmp_path: Path) -> None:
             assert run("aliases", "--config", config, "--offline", option, path) == 65
     assert run("aliases", "--config", config, "--offline", "--list", f"a={tmp_path / 'none'}") == 65
     assert run("aliases", "--config", config, "--offline", "--list", "a=") == 64
+
+
+def test_a_line_for_the_pipe_module(
+    communigate: CommuniGate, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its quotes reach the Router table as they are, and it is found again."""
+    path = tmp_path / "aliases"
+    path.write_text('fax: "|/opt/fax -q 1"\n')
+    arguments = ("aliases", "--config", config, "--aliases", path, "--execute", "/opt/fax", "--router", "--apply")
+    for result in ("made", "there already"):
+        code, told = run_json(capsys, *arguments)
+        assert (code, [choice["result"] for choice in told["choices"]]) == (0, [result])
+        assert told["choices"][0]["values"] == ['<fax@main.test> = "fax -q 1"@pipe']
