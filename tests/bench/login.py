@@ -35,6 +35,7 @@ _DOMAIN = "old.test"
 _LEVELS = (1, 50, 200)
 _EXPECT = {"vrfy-imap": (0.8, 700), "vrfy-pop": (0.8, 700), "new": (0.5, 1300)}  # CPU ms at most, requests/s at least
 _P99 = 0.4  # seconds at most, at 200 outstanding
+_START = 0.2  # seconds at most until the helper has answered its first request
 _WARM_UP = 50  # requests before the first that counts: what only a request needs is loaded with the first one
 
 _CONFIGURATION = """\
@@ -262,7 +263,6 @@ def _guards(count: int, options: argparse.Namespace) -> int:
 
 
 def _row(scenario: str, result: Measured, bare: float) -> dict[str, Any]:
-    cpu, rate = _EXPECT[scenario]
     return {
         "outstanding": result.outstanding,
         "requests": result.requests,
@@ -273,9 +273,21 @@ def _row(scenario: str, result: Measured, bare: float) -> dict[str, Any]:
         "cpu_ms": round(result.cpu_ms, 3),
         "rss_kib": [result.rss_before, result.rss_after],
         "replies": dict(result.words),
-        "as_expected": result.outstanding == 1
-        or (result.cpu_ms <= cpu and result.rate >= rate and (result.outstanding < 200 or result.p99 <= _P99)),
+        "missed": [] if result.outstanding == 1 else _missed(scenario, result),
     }
+
+
+def _missed(scenario: str, result: Measured) -> list[str]:
+    """The marks that a busy helper misses."""
+    cpu, rate = _EXPECT[scenario]
+    missed = []
+    if result.cpu_ms > cpu:
+        missed.append("CPU")
+    if result.rate < rate:
+        missed.append("rate")
+    if result.outstanding >= 200 and result.p99 > _P99:
+        missed.append("p99")
+    return missed
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -287,7 +299,7 @@ def _table(report: dict[str, Any]) -> str:
         "",
         "           at once requests/s of floor   p50 ms   p99 ms  CPU ms       RSS MiB",
     ]
-    for scenario in _EXPECT:
+    for scenario, (cpu, rate) in _EXPECT.items():
         if scenario not in report:
             continue
         for row in report[scenario]["levels"]:
@@ -295,14 +307,22 @@ def _table(report: dict[str, Any]) -> str:
             lines.append(
                 f"{scenario:10} {row['outstanding']:7} {row['rate']:10.0f} {row['of_floor']:8.2f} {row['p50_ms']:8.1f} "
                 f"{row['p99_ms']:8.1f} {row['cpu_ms']:7.2f} {before:6.1f}>{after:6.1f}"
-                f"{'' if row['as_expected'] else '  misses the mark'}  {_others(row['replies'])}"
+                f"  {_verdict(row)} {_others(row['replies'])}"
             )
+        start = report[scenario]["start_seconds"]
         lines.append(
-            f"{'':10} helper up in {report[scenario]['start_seconds'] * 1000:.0f} ms, "
+            f"{'':10} marks: {rate} a second and more, p99 of {_P99 * 1000:.0f} ms at 200, {cpu} ms CPU at most; "
+            f"helper up in {start * 1000:.0f} ms ({'met' if start <= _START else 'missed'}: {_START * 1000:.0f}), "
             f"{report[scenario]['cli_commands']:.1f} CLI commands a request; "
             f"a million steps of Python cost {report[scenario]['loop_ms']:.0f} ms"
         )
     return "\n".join(lines)
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["outstanding"] == 1:
+        return ""  # what a busy helper does is what counts
+    return f"missed: {', '.join(row['missed'])}" if row["missed"] else "met"
 
 
 def _others(replies: dict[str, int]) -> str:
