@@ -2,7 +2,7 @@
 
 Who holds `seal.pub` can put a password into a box and not take it out again: the helper has no more than
 that. A box is made with a key pair that is thrown away at once, or within a tenth of a second (X25519,
-XSalsa20-Poly1305; the pair's public key and a random nonce stand before it), and different each time. The
+XSalsa20-Poly1305; the pair's public key and the box's number stand before it), and different each time. The
 account's address is inside, so that a box which was moved to another account's row does not open.
 
 Trouble with a key file or a box is SetupTrouble; no text ever holds a password.
@@ -16,6 +16,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,9 @@ _FILE_LIMIT: Final = 4096  # bytes of a key file: one short line
 
 
 Later = Callable[[float, Callable[[], None]], object]
+_Pair = tuple[
+    bytes, nacl.public.Box, "count[int]"
+]  # its public half, what it seals with, and the number of the next box
 
 
 class Sealer:
@@ -44,18 +48,19 @@ class Sealer:
         """With `later`, which calls something after so many seconds, the boxes of a moment share a pair."""
         self._public = nacl.public.PublicKey(_read_key(public_key_file, _PUBLIC))
         self._later = later
-        self._pair: tuple[bytes, nacl.public.Box] | None = None
+        self._pair: _Pair | None = None
 
     def seal(self, password: Secret, address: str) -> bytes:
         """A box that holds `password` for `address` (in any case)."""
         inside = _header(address) + len(password).to_bytes(4, "big") + password.reveal()
         inside += bytes(-len(inside) % _PADDING)
-        own, box = self._pair or self._make_pair()
-        return own + box.encrypt(inside)
+        own, box, numbers = self._pair or self._make_pair()
+        # a random nonce is no better under a pair that nobody else has, and a call of the system for each box
+        return own + box.encrypt(inside, next(numbers).to_bytes(box.NONCE_SIZE, "big"))
 
-    def _make_pair(self) -> tuple[bytes, nacl.public.Box]:
+    def _make_pair(self) -> _Pair:
         private = nacl.public.PrivateKey.generate()
-        pair = bytes(private.public_key), nacl.public.Box(private, self._public)
+        pair = bytes(private.public_key), nacl.public.Box(private, self._public), count()
         if self._later is not None:
             self._pair = pair
             self._later(_SHARED, self._drop_pair)

@@ -17,7 +17,10 @@ from migrator.seal import Opener, Sealer, generate_keys
 from wire.outcome import SetupTrouble
 from wire.secret import Secret
 
-PAIR, NONCE = 32, 24  # bytes of a box: the public key of the pair it was made with, and what makes it different
+PAIR, NONCE = (
+    32,
+    24,
+)  # bytes of a box: the public key of the pair it was made with, and what no other box of that pair has
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_the_boxes_of_a_moment_share_a_pair_and_then_it_is_dropped(keys: tuple[P
     drop()
     boxes.append(sealer.seal(Secret(b"same"), "a@b.c"))
     assert len({box[:PAIR] for box in boxes}) == 2
-    assert len({box[PAIR : PAIR + NONCE] for box in boxes}) == 4
+    assert len({box[: PAIR + NONCE] for box in boxes}) == 4
     assert len({box[PAIR + NONCE :] for box in boxes}) == 4
     assert {opener.open(box, "a@b.c").reveal() for box in boxes} == {b"same"}
 
