@@ -32,6 +32,8 @@ Work = Callable[[sqlite3.Connection], T]
 
 LOCK_WAIT: Final = 5.0  # seconds for another process's lock: commits take milliseconds, a login may wait 15 s
 _BATCH: Final = 256  # writes in one commit: enough to share the fsync, few enough that the first waits little
+_BUSY: Final = 4  # writes in the last commit: more are on their way (PostgreSQL's commit_siblings and commit_delay)
+_GATHER: Final = 0.004  # seconds that a commit then waits for them: it costs as much as several logins' statements
 _READS: Final = 32  # reads on one snapshot: none waits long for the answers of those behind it
 _WAITING: Final = 20_000  # requests in line; more means that the disk has stopped, and memory must not follow
 _CACHED_STATEMENTS: Final = 256  # all statements of the ledger, so that none is parsed twice
@@ -132,10 +134,12 @@ class _Lane:
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def _work_off(self) -> None:
-        last = False
+        last, before = False, 0
         while not last:
             batch: list[_Request[Any]] = []
             request = self._requests.get()
+            if before >= _BUSY and not self._query_only:
+                time.sleep(_GATHER)  # in the lane's own thread
             while request is not None:
                 batch.append(request)
                 if len(batch) >= self._batch:
@@ -144,7 +148,7 @@ class _Lane:
                     request = self._requests.get_nowait()
                 except queue.Empty:
                     break
-            last = request is None
+            last, before = request is None, len(batch)
             if batch:
                 _deliver(self._outcomes(batch))
                 batch.clear()  # nothing of a request, a sealed password perhaps, stays while the lane is idle
