@@ -120,6 +120,29 @@ async def test_reading_cannot_write(store: Store) -> None:
     assert await store.read(details) == []
 
 
+async def test_a_failing_read_disturbs_none_of_those_that_wait_with_it(store: Store) -> None:
+    await store.write(note("a"))
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold_the_reader(_c: sqlite3.Connection) -> bool:
+        entered.set()
+        return go_on.wait(10)
+
+    def broken(_c: sqlite3.Connection) -> None:
+        raise ZeroDivisionError
+
+    blocked = asyncio.ensure_future(store.read(hold_the_reader))
+    assert await asyncio.to_thread(entered.wait, 10)
+    rest = [asyncio.ensure_future(store.read(work)) for work in (details, broken, details)]
+    await asyncio.sleep(0)
+    await store.write(note("b"))
+    go_on.set()
+    first, failed, last = await asyncio.gather(*rest, return_exceptions=True)
+    assert await blocked
+    assert first == last == ["a", "b"]  # their snapshot is as young as the youngest of them
+    assert isinstance(failed, ZeroDivisionError)
+
+
 async def test_reads_see_one_snapshot(store: Store) -> None:
     await store.write(note("before"))
     loop = asyncio.get_running_loop()
