@@ -125,6 +125,7 @@ def test_what_cannot_be_checked_is_known(scheme: str) -> None:
 
 _NOT_DOVECOTS = {  # kinds that it does not have
     Scheme.NS_MTA_MD5,
+    Scheme.SHA384,
     Scheme.LANMAN,
     Scheme.NT,
     Scheme.APR_MD5,
