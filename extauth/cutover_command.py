@@ -11,7 +11,8 @@ from typing import Final
 
 from extauth.cutover import Cutover, Ports, Step, as_json
 from extauth.cutover_checks import Finding
-from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, NEEDS_A_PERSON, USAGE, code_of
+from migrator.cli_pool import code_of
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, NEEDS_A_PERSON, USAGE
 from migrator.settings import Settings
 from wire.outcome import Trouble
 

@@ -18,8 +18,8 @@ from extauth.strangers import make_password, make_stranger, make_strangers
 from extauth.verify import Verifier
 from migrator.account_name import qualify
 from migrator.alias_names import Lead, Leads
-from migrator.cli_pool import open_pool_beside
-from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, UNAVAILABLE, code_of
+from migrator.cli_pool import code_of, open_pool_beside
+from migrator.exit_codes import CONFIGURATION, LOGIN_REFUSED, UNAVAILABLE
 from migrator.settings import DomainSettings, Settings
 from wire.outcome import Answer, Scope, Trouble, Verdict
 from wire.secret import Secret

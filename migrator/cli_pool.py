@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from cli_client.errors import SessionsExhausted
 from cli_client.pool import CliPool
+from migrator.exit_codes import CONFIGURATION, TRY_LATER, UNAVAILABLE
 from migrator.settings import Settings
+from wire.outcome import Scope, Trouble
 
 _SESSIONS: Final = "cli-sessions"  # in the state directory: the sessions of all processes together
 
@@ -26,6 +29,13 @@ def open_pool_beside(settings: Settings, size: int = 1) -> CliPool:
     most = settings.communigate.connections
     numbers = range(min(1, most - 1), most)
     return _open(settings, min(size, len(numbers)), numbers, counted=settings.state.directory.is_dir())
+
+
+def code_of(trouble: Trouble) -> int:
+    """The exit code of a command that cannot do without CommuniGate's CLI."""
+    if isinstance(trouble, SessionsExhausted):
+        return TRY_LATER
+    return CONFIGURATION if trouble.scope is Scope.SETUP else UNAVAILABLE
 
 
 def _open(settings: Settings, size: int, numbers: range, *, counted: bool = True) -> CliPool:

@@ -20,7 +20,6 @@ from migrator.config_lines import locate_keys
 from migrator.config_table import ConfigurationTrouble, Problem, Reader, Table
 from migrator.config_values import (
     NOT_A_DOMAIN,
-    parse_duration,
     parse_quota,
     read_boolean,
     read_choice,
@@ -33,6 +32,7 @@ from migrator.config_values import (
     read_secret_text,
     read_text,
 )
+from migrator.quantities import parse_duration
 from migrator.settings import (
     CommuniGateSettings,
     DomainSettings,

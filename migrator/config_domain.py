@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from migrator.config_table import Table
 from migrator.config_values import (
-    parse_duration,
     parse_quota,
     read_boolean,
     read_choice,
@@ -26,6 +25,7 @@ from migrator.config_values import (
 )
 from migrator.live_file import LiveFile
 from migrator.options import OptionTrouble, parse_copy_options
+from migrator.quantities import parse_duration
 from migrator.roster import Roster
 from migrator.settings import (
     CREATE_LIMIT,

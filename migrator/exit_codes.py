@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from cli_client.errors import SessionsExhausted
-from wire.outcome import Scope, Trouble
-
 DONE: Final = 0
 NEEDS_A_PERSON: Final = 1
 USAGE: Final = 64
@@ -19,10 +16,3 @@ PROTOCOL: Final = 76
 LOGIN_REFUSED: Final = 77
 CONFIGURATION: Final = 78
 INTERRUPTED: Final = 130  # as shells say it for SIGINT
-
-
-def code_of(trouble: Trouble) -> int:
-    """For a server that a command cannot do without."""
-    if isinstance(trouble, SessionsExhausted):
-        return TRY_LATER
-    return CONFIGURATION if trouble.scope is Scope.SETUP else UNAVAILABLE

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from migrator.config_values import parse_duration, parse_rate, parse_size
 from migrator.long_lines import SHORTEST
+from migrator.quantities import parse_duration, parse_rate, parse_size
 from migrator.window import Window
 from wire.endpoint import parse_endpoint
 
