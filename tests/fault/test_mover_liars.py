@@ -9,13 +9,14 @@ import pytest
 
 from migrator.arrivals import Arrived, Confirmed, judge
 from migrator.marks import UNKNOWN
-from tests.fault.test_mover_manners import Pair, fill, only, pair
+from tests.fault.test_mover_manners import fill, only
+from tests.servers.copy_pair import CopyPair, copy_pair
 
 WITH_UIDS = b"IMAP4rev1 LITERAL+ UIDPLUS MULTIAPPEND"
 WITHOUT = b"IMAP4rev1 LITERAL+"
 
 
-def arrived_once(it: Pair) -> bool:
+def arrived_once(it: CopyPair) -> bool:
     return all(Counter(it.new.boxes[name].contents) == Counter(box.contents) for name, box in it.old.boxes.items())
 
 
@@ -23,7 +24,7 @@ def arrived_once(it: Pair) -> bool:
 @pytest.mark.parametrize("target", [WITH_UIDS, WITHOUT])
 async def test_ok_to_what_is_never_stored(tmp_path: Path, target: bytes, words: str) -> None:
     """The last count finds it, it is not taken for copied, and the next run tries again."""
-    async with pair(tmp_path, target=target) as it:
+    async with copy_pair(tmp_path, target=target) as it:
         fill(it.old, 5)
         said = 0
 
@@ -45,7 +46,7 @@ async def test_ok_to_what_is_never_stored(tmp_path: Path, target: bytes, words: 
 
 async def test_some_that_are_never_stored(tmp_path: Path) -> None:
     """Each seventh is lost with an OK, and the next one gets the uid that was named for it."""
-    async with pair(tmp_path, target=WITH_UIDS) as it:
+    async with copy_pair(tmp_path, target=WITH_UIDS) as it:
         fill(it.old, 20)
         inbox = it.new.boxes[b"INBOX"]
         it.new.capabilities = WITH_UIDS.replace(b" MULTIAPPEND", b"")
@@ -61,7 +62,7 @@ async def test_some_that_are_never_stored(tmp_path: Path) -> None:
 
 
 async def test_wrong_uids_lose_and_double_nothing(tmp_path: Path) -> None:
-    async with pair(tmp_path, target=WITH_UIDS.replace(b" MULTIAPPEND", b"")) as it:
+    async with copy_pair(tmp_path, target=WITH_UIDS.replace(b" MULTIAPPEND", b"")) as it:
         fill(it.old, 10)
         inbox = it.new.boxes[b"INBOX"]
 
@@ -76,7 +77,7 @@ async def test_wrong_uids_lose_and_double_nothing(tmp_path: Path) -> None:
 
 
 async def test_what_is_moved_away_while_it_is_copied_is_said(tmp_path: Path) -> None:
-    async with pair(tmp_path, target=WITH_UIDS.replace(b" MULTIAPPEND", b"")) as it:
+    async with copy_pair(tmp_path, target=WITH_UIDS.replace(b" MULTIAPPEND", b"")) as it:
         fill(it.old, 10)
         inbox = it.new.boxes[b"INBOX"]
 
@@ -112,7 +113,7 @@ def test_judging(
 
 
 async def test_listed_and_not_given_is_not_vanished(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 6)
         it.old.hides = {2, 5}
         report = await it.copy()
@@ -125,7 +126,7 @@ async def test_listed_and_not_given_is_not_vanished(tmp_path: Path) -> None:
 
 
 async def test_a_search_that_ends_early_hides_nothing(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 10)
         search = b"UID SEARCH ALL"
         it.old.on_command = lambda line: b"OK done" if line == search else None
@@ -135,7 +136,7 @@ async def test_a_search_that_ends_early_hides_nothing(tmp_path: Path) -> None:
 
 
 async def test_what_is_counted_and_never_listed_is_not_done(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 10)
         search = b"UID SEARCH ALL"
         it.old.hides = {9, 10}
@@ -151,7 +152,7 @@ async def test_what_is_counted_and_never_listed_is_not_done(tmp_path: Path) -> N
 
 
 async def test_a_message_that_cannot_even_be_listed_keeps_no_other(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 100)
         it.old.broken = {7, 70}
         report = await it.copy()
@@ -163,7 +164,7 @@ async def test_a_message_that_cannot_even_be_listed_keeps_no_other(tmp_path: Pat
 
 
 async def test_a_limit_of_one_command_is_not_one_of_the_mailbox(tmp_path: Path) -> None:
-    async with pair(tmp_path, target=WITH_UIDS) as it:
+    async with copy_pair(tmp_path, target=WITH_UIDS) as it:
         fill(it.old, 50)
         it.new.most_letters = 3
         report = await it.copy()
@@ -172,7 +173,7 @@ async def test_a_limit_of_one_command_is_not_one_of_the_mailbox(tmp_path: Path) 
 
 
 async def test_bye_before_the_first_message(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
 
         def bye(line: bytes) -> None:
@@ -187,7 +188,7 @@ async def test_bye_before_the_first_message(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [b"IMAP4rev1 UIDPLUS", b"IMAP4rev1"])
 async def test_deleting_that_does_nothing_is_not_counted(tmp_path: Path, source: bytes) -> None:
-    async with pair(tmp_path, source=source) as it:
+    async with copy_pair(tmp_path, source=source) as it:
         fill(it.old, 3)
         it.old.on_command = lambda line: b"OK done" if line.startswith(b"UID STORE") else None
         report = await it.copy("--delete")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +12,8 @@ import pytest
 
 from migrator.access import Access
 from migrator.ledger.marks import LedgerMarks
-from migrator.ledger.store import Store
 from migrator.mover import copy_account
-from migrator.options import CopyOptions, parse_copy_options
+from migrator.options import CopyOptions
 from migrator.report import (
     InboxIdentity,
     MailboxReport,
@@ -27,55 +24,12 @@ from migrator.report import (
     TargetRefused,
 )
 from migrator.session import Surroundings
+from tests.servers.copy_pair import copy_pair
 from tests.servers.memory_imap import MemoryImap
-from wire.endpoint import Endpoint
 from wire.outcome import Permanent, Temporary
 from wire.secret import Secret
 
 OPTIONS = CopyOptions(timeout=10)
-
-
-class Pair:
-    """An old and a new server with a ledger between them."""
-
-    def __init__(self, old: MemoryImap, new: MemoryImap, store: Store) -> None:
-        self.old, self.new, self.store = old, new, store
-        self.around = Surroundings(sleep=lambda _seconds: asyncio.sleep(0))
-
-    def source(self) -> Access:
-        return Access(Endpoint("imap", "127.0.0.1", self.old.port), b"user", Secret(b"old"))
-
-    def target(self) -> Access:
-        return Access(Endpoint("imap", "127.0.0.1", self.new.port), b"user@new", Secret(b"new"))
-
-    async def copy(self, *flags: str, options: CopyOptions = OPTIONS) -> Report:
-        if flags:
-            options = replace(parse_copy_options(flags), timeout=10)
-        marks = LedgerMarks(self.store, "copy")
-        return await copy_account(self.source(), self.target(), options, marks, self.around)
-
-    async def identity(self) -> InboxIdentity:
-        """What a copy with all defaults is shown of the source's INBOX before it begins."""
-        seen: list[InboxIdentity] = []
-
-        async def see(identity: InboxIdentity) -> None:
-            seen.append(identity)
-
-        marks = LedgerMarks(self.store, "copy")
-        await copy_account(self.source(), self.target(), OPTIONS, marks, self.around, before_copy=see)
-        return seen[0]
-
-
-@asynccontextmanager
-async def pair(
-    path: Path, *, source: bytes | None = None, target: bytes | None = None, separator: bytes = b"/"
-) -> AsyncIterator[Pair]:
-    store = Store(path / "marks.db")
-    async with MemoryImap(separator=separator, capabilities=source) as old, MemoryImap(capabilities=target) as new:
-        try:
-            yield Pair(old, new, store)
-        finally:
-            await store.close()
 
 
 def fill(server: MemoryImap, count: int, name: bytes = b"INBOX") -> None:
@@ -89,7 +43,7 @@ def only(report: Report) -> MailboxReport:
 
 
 async def test_a_refused_message_is_tried_once_more_reported_and_keeps_nobody_else(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 5)
         tries: list[bytes] = []
 
@@ -118,7 +72,7 @@ async def test_a_refused_message_is_tried_once_more_reported_and_keeps_nobody_el
 
 
 async def test_a_message_that_the_target_takes_at_the_second_try_is_copied_once(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         answers = iter([None, b"NO [SERVERBUG]"])
         it.new.on_append = lambda _content: next(answers, None)
@@ -132,7 +86,7 @@ async def test_a_message_that_the_target_takes_at_the_second_try_is_copied_once(
 @pytest.mark.parametrize("capabilities", [b"IMAP4rev1", b"IMAP4rev1 LITERAL+ UIDPLUS NAMESPACE"])
 async def test_every_message_arrives_as_it_is(tmp_path: Path, capabilities: bytes) -> None:
     contents = [b"x", b"\r\n", b"a\r\rb\n\nc", bytes(range(1, 256)), b")\r\n* BYE\r\nA1 OK {3}\r\n", b"y" * 200_000]
-    async with pair(tmp_path, source=capabilities, target=capabilities) as it:
+    async with copy_pair(tmp_path, source=capabilities, target=capabilities) as it:
         for content in contents:
             it.old.box(b"INBOX").store(content, [b"\\Seen", b"$Label1"], b" 1-Jan-1999 23:59:59 -1130")
         report = await it.copy()
@@ -144,7 +98,7 @@ async def test_every_message_arrives_as_it_is(tmp_path: Path, capabilities: byte
 
 
 async def test_flags_that_the_target_cannot_keep_are_left_out_and_reported(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         it.old.box(b"INBOX").store(b"x", [b"\\Seen", b"\\Recent", b"\\Flagged", b"kw"])
         it.new.permanent_flags = b"\\Seen \\Answered"
         report = await it.copy()
@@ -156,7 +110,7 @@ async def test_flags_that_the_target_cannot_keep_are_left_out_and_reported(tmp_p
 
 
 async def test_impossible_dates_are_replaced_and_reported(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         box = it.old.box(b"INBOX")
         box.store(b"Date: Mon, 1 Jan 2001 12:00:00 +0100\r\nSubject: a\r\n\r\nx", date=b"99-Foo-0000 10:00:00 +0000")
         box.store(b"Subject: b\r\n\r\nx", date=b"31-Feb-2001 10:00:00 +0000")
@@ -169,7 +123,7 @@ async def test_impossible_dates_are_replaced_and_reported(tmp_path: Path) -> Non
 
 
 async def test_many_impossible_dates_are_counted(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         for number in range(50):
             it.old.boxes[b"INBOX"].store(b"Subject: %d\r\n\r\n" % number, (), b"31-Feb-2003 00:00:00 +0000")
         report = await it.copy()
@@ -179,7 +133,7 @@ async def test_many_impossible_dates_are_counted(tmp_path: Path) -> None:
 
 
 async def test_one_mailbox_that_cannot_be_had_does_not_keep_the_others(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         for name in (b"INBOX", b"A", b"B", b"C", b"D"):
             fill(it.old, 2, name)
         it.new.refuses_name = lambda name: name == b"B"
@@ -207,7 +161,7 @@ async def test_one_mailbox_that_cannot_be_had_does_not_keep_the_others(tmp_path:
 
 
 async def test_a_mailbox_that_is_broken_on_the_servers_disk_does_not_keep_the_others(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         for name in (b"A", b"B"):
             fill(it.old, 2, name)
         opened = [b""]
@@ -224,7 +178,7 @@ async def test_a_mailbox_that_is_broken_on_the_servers_disk_does_not_keep_the_ot
 
 
 async def test_a_name_that_the_target_refuses_is_changed_and_stays_so(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 2, b'say "hi"')
         it.new.refuses_name = lambda name: b'"' in name
         report = await it.copy()
@@ -236,7 +190,7 @@ async def test_a_name_that_the_target_refuses_is_changed_and_stays_so(tmp_path: 
 
 
 async def test_parents_that_must_be_made_first(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 1, b"a/b/c")
         it.new.refuses_name = lambda name: b"/" in name and name.rpartition(b"/")[0] not in it.new.boxes
         report = await it.copy()
@@ -245,7 +199,7 @@ async def test_parents_that_must_be_made_first(tmp_path: Path) -> None:
 
 async def test_the_sources_uidvalidity_changed(tmp_path: Path) -> None:
     """Every message has a new number: what we appended is found again, and only what is new is copied."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 6)
         for _ in range(3):
             it.old.box(b"INBOX").store(b"Subject: twin\r\n\r\nbody\r\n")
@@ -272,7 +226,7 @@ async def test_the_sources_uidvalidity_changed(tmp_path: Path) -> None:
 
 
 async def test_the_sources_uidvalidity_changed_while_intents_were_open(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 6)
         stop = iter([*[False] * 3, True])
 
@@ -301,7 +255,7 @@ async def _give_up(_seconds: float) -> None:
 
 
 async def test_a_target_made_anew_is_held_and_never_doubled(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         fill(it.old, 2, b"A")
         await it.copy()
@@ -316,7 +270,7 @@ async def test_a_target_made_anew_is_held_and_never_doubled(tmp_path: Path) -> N
 
 
 async def test_source_and_target_that_are_one_login(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         with pytest.raises(SameMailbox):
             await copy_account(it.source(), it.source(), OPTIONS, LedgerMarks(it.store, "x"), it.around)
         assert it.old.log == []
@@ -324,7 +278,7 @@ async def test_source_and_target_that_are_one_login(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", [b"INBOX", b"Sent"])
 async def test_source_and_target_that_are_one_mailbox_by_other_names(tmp_path: Path, where: bytes) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 4, where)
         other = Access(it.source().endpoint, b"alias", Secret(b"x"))
         with pytest.raises(SameMailbox):
@@ -335,7 +289,7 @@ async def test_source_and_target_that_are_one_mailbox_by_other_names(tmp_path: P
 
 async def test_equal_numbers_alone_do_not_make_mailboxes_one(tmp_path: Path) -> None:
     """Small servers give every mailbox UIDVALIDITY 1 and count from 1; a second run must not be refused either."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         for server in (it.old, it.new):
             server.boxes[b"INBOX"].uidvalidity = 1
         fill(it.old, 3)
@@ -345,7 +299,7 @@ async def test_equal_numbers_alone_do_not_make_mailboxes_one(tmp_path: Path) -> 
         assert (await it.copy()).total("copied") == 3
         assert (await it.copy()).total("copied") == 0
     (tmp_path / "empty").mkdir()
-    async with pair(tmp_path / "empty") as it:
+    async with copy_pair(tmp_path / "empty") as it:
         for server in (it.old, it.new):
             server.boxes[b"INBOX"].uidvalidity = 1
         fill(it.old, 3)
@@ -354,7 +308,7 @@ async def test_equal_numbers_alone_do_not_make_mailboxes_one(tmp_path: Path) -> 
 
 
 async def test_the_old_name_leads_to_the_new_server_after_the_switch(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         await it.copy()
         it.old.port = it.new.port  # the name of the old server is the new one's now
@@ -365,7 +319,7 @@ async def test_the_old_name_leads_to_the_new_server_after_the_switch(tmp_path: P
 
 
 async def test_the_inbox_shows_who_it_is_before_anything_is_written(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 30)
         seen: list[InboxIdentity] = []
 
@@ -395,7 +349,7 @@ async def test_two_welcomes_of_one_second_are_two_mailboxes(tmp_path: Path) -> N
     found = []
     for name in (b"ann", b"bob"):
         (tmp_path / name.decode()).mkdir()
-        async with pair(tmp_path / name.decode()) as it:
+        async with copy_pair(tmp_path / name.decode()) as it:
             it.old.box(b"INBOX").store(b"To: %b@old.test\r\nSubject: Welcome\r\n\r\nhello\r\n" % name)
             found.append(await it.identity())
     ann, bob = found
@@ -413,7 +367,7 @@ async def test_two_welcomes_of_one_second_are_two_mailboxes(tmp_path: Path) -> N
 async def test_logins(
     tmp_path: Path, reply: bytes, source_error: type[Exception], target_error: type[Exception]
 ) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         it.new.accepts_login = lambda: reply
         with pytest.raises(target_error):
             await it.copy()
@@ -423,7 +377,7 @@ async def test_logins(
 
 
 async def test_delete_removes_only_what_the_target_confirmed_and_shows(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 6)
         it.new.on_append = lambda content: b"NO bad" if b"<2@x>" in content else None
         await it.copy()
@@ -437,7 +391,7 @@ async def test_delete_removes_only_what_the_target_confirmed_and_shows(tmp_path:
 
 @pytest.mark.parametrize("others", [False, True])
 async def test_delete_at_a_server_that_cannot_remove_single_messages(tmp_path: Path, others: bool) -> None:
-    async with pair(tmp_path, source=b"IMAP4rev1") as it:
+    async with copy_pair(tmp_path, source=b"IMAP4rev1") as it:
         fill(it.old, 3)
         it.new.on_append = lambda content: b"NO bad" if b"<1@x>" in content else None
         if others:
@@ -448,7 +402,7 @@ async def test_delete_at_a_server_that_cannot_remove_single_messages(tmp_path: P
 
 
 async def test_without_delete_the_source_is_only_read(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         await it.copy()
         words = {line.split()[0] for line in it.old.log}
@@ -467,7 +421,7 @@ async def test_without_delete_the_source_is_only_read(tmp_path: Path) -> None:
 
 
 async def test_the_flags_of_the_guide_and_what_they_do(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         for name in (b"INBOX", b"Mail/a", b"Mail/b", b"Trash"):
             fill(it.old, 2, name)
         it.old.subscribed = {b"Mail/a"}
@@ -486,7 +440,7 @@ async def test_the_flags_of_the_guide_and_what_they_do(tmp_path: Path) -> None:
 
 
 async def test_prefixes_of_source_and_target(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 2, b"abc/mail1")
         fill(it.old, 1, b"abc/INBOX")
         fill(it.old, 1, b"other")
@@ -498,7 +452,7 @@ async def test_prefixes_of_source_and_target(tmp_path: Path) -> None:
 
 async def test_an_administrator_goes_on_where_the_users_login_began(tmp_path: Path) -> None:
     """The same marks, now below ~user/: what is there is known."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         fill(it.old, 2, b"A")
         await it.copy()
@@ -511,7 +465,7 @@ async def test_an_administrator_goes_on_where_the_users_login_began(tmp_path: Pa
 
 
 async def test_a_filter_by_date(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         for day in range(1, 6):
             it.old.box(b"INBOX").store(b"%d" % day, date=b"%02d-Mar-2009 10:00:00 +0000" % day)
         report = await it.copy("--filter", "before", "03-Mar-2009 10:00:00")
@@ -522,7 +476,7 @@ async def test_a_filter_by_date(tmp_path: Path) -> None:
 
 
 async def test_two_mailboxes_into_one_on_purpose(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 2, b"Sent")
         fill(it.old, 2, b"Sent Items")  # the same messages: both are kept
         flags = ("--renameMailbox", "Sent Items", "Sent")
@@ -532,19 +486,19 @@ async def test_two_mailboxes_into_one_on_purpose(tmp_path: Path) -> None:
 
 
 async def test_proxyauth_becomes_the_user(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 1)
         it.old.on_command = lambda line: b"OK you are" if line == b'PROXYAUTH "bob"' else None
-        asked = replace(OPTIONS, proxy_user="bob")
-        report = await it.copy(options=asked)
+        asked = ("--proxyAuth", "bob")
+        report = await it.copy(*asked)
         assert (report.total("copied"), report.source.endswith(" bob")) == (1, True)
         it.old.on_command = lambda line: b"NO no" if line.startswith(b"PROXYAUTH") else None
         with pytest.raises(SourceRefused):
-            await it.copy(options=asked)
+            await it.copy(*asked)
 
 
 async def test_progress_is_told_and_the_report_is_json(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         heard: list[Progress] = []
         it.around = replace(it.around, progress=heard.append)
@@ -557,7 +511,7 @@ async def test_progress_is_told_and_the_report_is_json(tmp_path: Path) -> None:
 
 
 async def test_a_message_that_vanishes_between_listing_and_fetching(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 4)
         box = it.old.boxes[b"INBOX"]
 
@@ -571,7 +525,7 @@ async def test_a_message_that_vanishes_between_listing_and_fetching(tmp_path: Pa
 
 
 async def test_a_message_that_the_source_does_not_give_is_refused_and_reported(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         refused = (b"UID FETCH 1:3 (UID BODY.PEEK[])", b"UID FETCH 2 (UID BODY.PEEK[])")  # NO to a group names nobody
         it.old.on_command = lambda line: b"NO broken on disk" if line in refused else None
@@ -582,7 +536,7 @@ async def test_a_message_that_the_source_does_not_give_is_refused_and_reported(t
 
 async def test_access_lists_are_copied_but_for_the_owners_and_reported_where_they_cannot_be(tmp_path: Path) -> None:
     capabilities = b"IMAP4rev1 LITERAL+ UIDPLUS NAMESPACE ACL"
-    async with pair(tmp_path, source=capabilities, target=capabilities) as it:
+    async with copy_pair(tmp_path, source=capabilities, target=capabilities) as it:
         fill(it.old, 1, b"Team")
 
         def source(line: bytes) -> bytes | None:
@@ -608,7 +562,7 @@ async def test_access_lists_are_copied_but_for_the_owners_and_reported_where_the
 
 
 async def test_a_renamed_mailbox_is_subscribed_under_the_name_it_got(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 1, b'say "hi"')
         it.old.subscribed = {b'say "hi"'}
         it.new.refuses_name = lambda name: b'"' in name

@@ -13,7 +13,8 @@ import pytest
 from migrator import delivery, mailbox_copy
 from migrator.quarantine import Quarantine
 from migrator.report import CopyInterrupted, Report
-from tests.fault.test_mover_manners import Pair, fill, only, pair
+from tests.fault.test_mover_manners import fill, only
+from tests.servers.copy_pair import CopyPair, copy_pair
 
 MANNERS = {
     "one by one": b"IMAP4rev1 UIDPLUS",
@@ -24,7 +25,7 @@ MANNERS = {
 HEAD = b"Message-ID: <odd@x>\r\nSubject: odd\r\n\r\n"
 
 
-def with_quarantine(it: Pair, path: Path) -> Path:
+def with_quarantine(it: CopyPair, path: Path) -> Path:
     """Let what nobody takes be kept as files; where."""
     it.around = replace(it.around, quarantine=Quarantine(path / "quarantine"))
     return path / "quarantine"
@@ -45,7 +46,7 @@ def repairs(report: Report) -> list[tuple[str, str]]:
 
 async def test_nil_is_an_empty_message_where_its_size_says_so(tmp_path: Path) -> None:
     """RFC 3501: NIL may be sent for an empty string. For any other message it is content that the source keeps back."""
-    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["many at once"]) as it:
         inbox = it.old.box(b"INBOX")
         for content in (b"", HEAD + b"lost\r\n", HEAD + b"there\r\n"):
             inbox.store(content)
@@ -61,7 +62,7 @@ async def test_a_message_refused_for_its_keywords_arrives_without_them(
     tmp_path: Path, manner: str, octets: int
 ) -> None:
     """PERMANENTFLAGS promised more than the server takes. The message is not changed for that, and no other's flags."""
-    async with pair(tmp_path, target=MANNERS[manner]) as it:
+    async with copy_pair(tmp_path, target=MANNERS[manner]) as it:
         inbox = it.old.box(b"INBOX")
         for number, flags in enumerate(([b"\\Seen", b"$bad"], [b"$good"], [b"$bad"], [b"\\Flagged"])):
             inbox.store(HEAD + b"%d " % number + b"x" * octets + b"\r\n", flags)
@@ -80,7 +81,7 @@ async def test_a_message_refused_for_its_keywords_arrives_without_them(
 
 @pytest.mark.parametrize("manner", MANNERS)
 async def test_only_what_is_refused_is_repaired(tmp_path: Path, manner: str) -> None:
-    async with pair(tmp_path, target=MANNERS[manner]) as it:
+    async with copy_pair(tmp_path, target=MANNERS[manner]) as it:
         fill(it.old, 3)
         inbox = it.old.box(b"INBOX")
         inbox.store(HEAD + b"bare\nline feed\r\n", [b"\\Seen", b"kw"], b" 1-Jan-1999 23:59:59 -1130")
@@ -107,7 +108,7 @@ async def test_only_what_is_refused_is_repaired(tmp_path: Path, manner: str) -> 
 
 async def test_bad_ones_among_many_cost_none_of_the_others_anything(tmp_path: Path) -> None:
     """Nothing of a refused MULTIAPPEND is stored: 200 messages for one. It is narrowed down by halves."""
-    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["many at once"]) as it:
         fill(it.old, 200)
         bad = {17, 18, 150}
         it.new.on_append = lambda content: (
@@ -123,7 +124,7 @@ async def test_bad_ones_among_many_cost_none_of_the_others_anything(tmp_path: Pa
 
 async def test_odd_messages_go_alone_until_one_of_their_kind_was_taken(tmp_path: Path) -> None:
     """A server that loses its place in a refused MULTIAPPEND is given no reason to refuse one."""
-    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["many at once"]) as it:
         fill(it.old, 2)
         for number in range(30):
             it.old.box(b"INBOX").store(HEAD + b"bare\rreturn %d\r\n" % number)
@@ -138,7 +139,7 @@ async def test_odd_messages_go_alone_until_one_of_their_kind_was_taken(tmp_path:
 
 @pytest.mark.parametrize("manner", MANNERS)
 async def test_what_nobody_takes_is_wrapped(tmp_path: Path, manner: str) -> None:
-    async with pair(tmp_path, target=MANNERS[manner]) as it:
+    async with copy_pair(tmp_path, target=MANNERS[manner]) as it:
         fill(it.old, 2)
         it.old.box(b"INBOX").store(HEAD + b"something this server will not have\r\n")
         it.new.on_append = lambda content: b"NO not this" if content.startswith(HEAD) else None
@@ -155,7 +156,7 @@ async def test_what_nobody_takes_is_wrapped(tmp_path: Path, manner: str) -> None
 @pytest.mark.parametrize("size", [10, 3_000_000])
 async def test_the_last_rung_is_a_file(tmp_path: Path, manner: str, size: int) -> None:
     """A small message is at hand, a large one is fetched again; the file is the original, and goes when it arrives."""
-    async with pair(tmp_path, target=MANNERS[manner]) as it:
+    async with copy_pair(tmp_path, target=MANNERS[manner]) as it:
         place = with_quarantine(it, tmp_path)
         content = HEAD + b"never\n" + b"x" * size
         it.old.box(b"INBOX").store(content, [b"\\Flagged"], b" 1-Jan-1999 23:59:59 -1130")
@@ -181,7 +182,7 @@ async def test_the_last_rung_is_a_file(tmp_path: Path, manner: str, size: int) -
 
 
 async def test_a_message_that_is_too_big_is_not_tried_in_forms_that_are_no_smaller(tmp_path: Path) -> None:
-    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["many at once"]) as it:
         place = with_quarantine(it, tmp_path)
         it.old.box(b"INBOX").store(HEAD + b"x" * 200_000)
         it.new.on_append = lambda _content: b"NO [TOOBIG] too big"
@@ -193,7 +194,7 @@ async def test_a_message_that_is_too_big_is_not_tried_in_forms_that_are_no_small
 
 async def test_an_empty_message_never_ends_the_others_command(tmp_path: Path) -> None:
     """RFC 3502: an empty literal means that a MULTIAPPEND is called off."""
-    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["many at once"]) as it:
         fill(it.old, 2)
         it.old.box(b"INBOX").store(b"")
         fill(it.old, 2)
@@ -204,7 +205,7 @@ async def test_an_empty_message_never_ends_the_others_command(tmp_path: Path) ->
 
 async def test_bad_to_a_pipelined_message_ends_the_pipelining(tmp_path: Path) -> None:
     """A server that took mail for commands is left at once; the new connection waits for each answer."""
-    async with pair(tmp_path, target=MANNERS["pipelined"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["pipelined"]) as it:
         fill(it.old, 30)
         answers = iter([None] * 5 + [b"BAD what was that"])
         it.new.on_append = lambda _content: next(answers, None)
@@ -215,7 +216,7 @@ async def test_bad_to_a_pipelined_message_ends_the_pipelining(tmp_path: Path) ->
 
 @pytest.mark.parametrize("manner", MANNERS)
 async def test_a_quota_that_is_nearly_full_takes_what_fits(tmp_path: Path, manner: str) -> None:
-    async with pair(tmp_path, target=MANNERS[manner]) as it:
+    async with copy_pair(tmp_path, target=MANNERS[manner]) as it:
         fill(it.old, 20)
         box = it.new.box(b"INBOX")
 
@@ -235,7 +236,7 @@ async def test_a_quota_that_is_nearly_full_takes_what_fits(tmp_path: Path, manne
 
 async def test_messages_under_way_when_the_target_broke_go_alone_afterwards(tmp_path: Path) -> None:
     """So that the one which breaks it is found, and keeps no other."""
-    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["many at once"]) as it:
         fill(it.old, 40)
 
         def crash(content: bytes) -> bytes | None:
@@ -256,7 +257,7 @@ async def test_several_batches_are_under_way_and_answers_stay_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "BATCH_MESSAGES", 10)
-    async with pair(tmp_path, target=MANNERS["many at once"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["many at once"]) as it:
         fill(it.old, 95)
         report = await it.copy()
         assert (only(report).copied, report.problems) == (95, [])
@@ -270,7 +271,7 @@ async def test_a_message_refused_late_keeps_the_date_that_took_the_place_of_an_i
 ) -> None:
     """The answer may come when the next stretch of messages is under way."""
     monkeypatch.setattr(mailbox_copy, "_STRETCH", 2)
-    async with pair(tmp_path, target=MANNERS["pipelined"]) as it:
+    async with copy_pair(tmp_path, target=MANNERS["pipelined"]) as it:
         content = b"Date: Mon, 1 Jan 2001 12:00:00 +0100\r\nSubject: a\r\n\r\nbare\nline feed\r\n"
         it.old.box(b"INBOX").store(content, date=b"99-Foo-0000 10:00:00 +0000")
         fill(it.old, 7)

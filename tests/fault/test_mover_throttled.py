@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from migrator.report import CopyInterrupted
-from tests.fault.test_mover_manners import Pair, fill, pair
+from tests.fault.test_mover_manners import fill
+from tests.servers.copy_pair import CopyPair, copy_pair
 from tests.servers.memory_imap import MemoryImap
 
 SHORT = 10.0  # seconds that a copy waits for other reasons, such as a broken connection
@@ -21,7 +22,7 @@ THROTTLED = b"NO Request is throttled. Suggested Backoff Time: 299609 millisecon
 class Waits:
     """What was waited for and said, instead of waiting and saying."""
 
-    def __init__(self, it: Pair, *, patient: bool) -> None:
+    def __init__(self, it: CopyPair, *, patient: bool) -> None:
         self.seconds: list[float] = []
         self.said: list[str] = []
         it.around = replace(it.around, sleep=self._sleep, say=self.said.append, patient=patient)
@@ -42,14 +43,14 @@ def throttle(server: MemoryImap, command: bytes, replies: Iterator[bytes | None]
     server.on_command = answer
 
 
-def everything_arrived(it: Pair) -> bool:
+def everything_arrived(it: CopyPair) -> bool:
     return all(sorted(it.new.boxes[name].contents) == sorted(box.contents) for name, box in it.old.boxes.items())
 
 
 @pytest.mark.parametrize("refusal", [THROTTLED, b"BAD" + THROTTLED[2:], b"NO [THROTTLED] slow down"])
 async def test_a_patient_copy_waits_as_long_as_the_source_wants(tmp_path: Path, refusal: bytes) -> None:
     """Then it goes on, on a new connection, and nothing else is asked on the old one."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         fill(it.old, 3, b"Other")
         waits, asked = Waits(it, patient=True), list[bytes]()
@@ -66,7 +67,7 @@ async def test_a_patient_copy_waits_as_long_as_the_source_wants(tmp_path: Path, 
 
 async def test_a_worker_is_told_how_long_to_wait(tmp_path: Path) -> None:
     """It has other copies to run meanwhile."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         waits = Waits(it, patient=False)
         throttle(it.old, b"UID FETCH 1:3 (UID BODY.PEEK[])", iter([THROTTLED]), [])
@@ -82,7 +83,7 @@ async def test_a_worker_is_told_how_long_to_wait(tmp_path: Path) -> None:
 
 async def test_the_target_throttles_too(tmp_path: Path) -> None:
     """Without a code, in the middle of a batch: no message is refused, stored twice or left out."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 5)
         waits = Waits(it, patient=True)
         answers = iter([None, None, THROTTLED])
@@ -95,7 +96,7 @@ async def test_the_target_throttles_too(tmp_path: Path) -> None:
 
 async def test_patience_ends(tmp_path: Path) -> None:
     """A server that says nothing else is left to another run; each pause is twice the one before."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 2)
         waits = Waits(it, patient=True)
         it.new.on_append = lambda _content: b"NO [LIMIT] too many requests"
@@ -108,7 +109,7 @@ async def test_patience_ends(tmp_path: Path) -> None:
 
 
 async def test_bye_with_a_wish(tmp_path: Path) -> None:
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         waits = Waits(it, patient=True)
         byes = iter([b"* BYE Too many connections, retry after 45 seconds\r\n"])
@@ -123,7 +124,7 @@ async def test_bye_with_a_wish(tmp_path: Path) -> None:
 
 async def test_a_message_that_is_too_big_keeps_no_other(tmp_path: Path) -> None:
     """[LIMIT] about one message, as Dovecot says it, is that message's refusal."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 3)
         size = b"NO [LIMIT] Mail size is larger than the maximum size allowed by server configuration"
         it.new.on_append = lambda content: size if b"Subject: 1" in content else None
@@ -144,7 +145,7 @@ def fetches(line: bytes, uid: int) -> bool:
 
 async def test_a_message_that_the_source_cannot_give_now_keeps_no_other(tmp_path: Path) -> None:
     """Yahoo says so of one message for days. It is left for another run, which copies it and nothing twice."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 5)
         it.old.on_command = lambda line: YAHOO if fetches(line, 2) else None
         for copied in (4, 0):
@@ -161,7 +162,7 @@ async def test_a_message_that_the_source_cannot_give_now_keeps_no_other(tmp_path
 
 async def test_a_source_that_gives_nothing_is_left_alone(tmp_path: Path) -> None:
     """After a few messages it is the server that is in trouble, and another run's turn."""
-    async with pair(tmp_path) as it:
+    async with copy_pair(tmp_path) as it:
         fill(it.old, 50)
         it.old.on_command = lambda line: YAHOO if any(fetches(line, uid) for uid in range(51)) else None
         with pytest.raises(CopyInterrupted, match="Server error") as caught:
