@@ -13,17 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from migrator.config import DEFAULT_PATH, ConfigurationTrouble, Settings, load_settings
+from migrator.exit_codes import CANNOT_WRITE, CONFIGURATION, DONE, INTERRUPTED, OUR_FAULT, USAGE
 from wire.descriptors import keep_standard_streams
 
 if TYPE_CHECKING:
     import argparse
 
-_OK: Final = 0  # exit codes of sysexits(3)
-_USAGE: Final = 64
-_OUR_FAULT: Final = 70
-_CANNOT_WRITE: Final = 73
-_CONFIG: Final = 78
-_INTERRUPTED: Final = 130
 _UNWRITABLE: Final = frozenset((errno.EPIPE, errno.ENOSPC, errno.EIO))  # what a write to stdout comes to
 
 
@@ -34,7 +29,7 @@ def helper_main() -> int:
     """
     if len(sys.argv) > 1:
         sys.stderr.write(f"usage: extauth-helper\nIts configuration is $EXTAUTH_CONFIG, else {DEFAULT_PATH}.\n")
-        return _OK if sys.argv[1] in ("-h", "--help") else _USAGE
+        return DONE if sys.argv[1] in ("-h", "--help") else USAGE
     return _run_helper(Path(os.environ.get("EXTAUTH_CONFIG") or DEFAULT_PATH))
 
 
@@ -47,16 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except ConfigurationTrouble as trouble:
         _say(*trouble.lines(), to_stderr=True)
-        return _CONFIG
+        return CONFIGURATION
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             return _confess()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in the buffer
         if error.errno != errno.EPIPE:  # else whoever read our output has left, as `head` does
             _say(f"extauth: stdout cannot be written: {error.strerror}", to_stderr=True)
-        return _CANNOT_WRITE
+        return CANNOT_WRITE
     except Exception:  # noqa: BLE001 - the outermost scope: a bug must end with its own exit code
         return _confess()
     return code
@@ -66,7 +61,7 @@ def _confess() -> int:
     import traceback
 
     traceback.print_exc()
-    return _OUR_FAULT
+    return OUR_FAULT
 
 
 def _run(words: Sequence[str]) -> int:
@@ -82,7 +77,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def exit(self, status: int = 0, message: str | None = None) -> None:  # type: ignore[override]  # never returns
-            super().exit(_USAGE if status == 2 else status, message)
+            super().exit(USAGE if status == 2 else status, message)
 
     parser = Parser(prog="extauth", description="Moves a mail system to CommuniGate Pro at each user's first login.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
@@ -141,7 +136,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _check_config(options: argparse.Namespace) -> int:
     settings = load_settings(options.config, check_places=True)
     _say(f"{settings.path}: no problem found, {len(settings.domains)} domain(s)")
-    return _OK
+    return DONE
 
 
 def _try(options: argparse.Namespace) -> int:
@@ -172,7 +167,7 @@ def _cutover(options: argparse.Namespace) -> int:
         aside, standard = parse_ports(options.aside), parse_ports(options.ports)
     except ValueError as error:
         _say(f"extauth: --aside and --ports: {error}", to_stderr=True)
-        return _USAGE
+        return USAGE
     ports = Ports(options.host or settings.communigate.smtp.host, aside, standard)
     return cutover(settings, ports, options.step, action=options.action, for_program=options.json)
 
@@ -192,12 +187,12 @@ def _play(name: str, words: Sequence[str]) -> int:
     try:
         return play(list(words))
     except SystemExit as stop:  # argparse's own word for wrong usage is 2
-        return _USAGE if stop.code == 2 else int(stop.code or 0)
+        return USAGE if stop.code == 2 else int(stop.code or 0)
 
 
 def _unreachable(_options: argparse.Namespace) -> int:
     """`sandbox` and `demo` stand in the parser for its help only; `main` hands them on before it parses."""
-    return _USAGE
+    return USAGE
 
 
 if __name__ == "__main__":
