@@ -94,12 +94,12 @@ def keygen(path: Path, force: bool, rotate: bool) -> None:
 def _rotate(path: Path) -> None:
     from migrator.key_rotation import rotate
 
-    state = read_configuration(path).state
+    settings = read_configuration(path)
     try:
-        done = _with_store(path, lambda store: rotate(state, store))
+        done = _with_store(settings, lambda store: rotate(settings.state, store))
     except SetupTrouble as trouble:
         fail(CANNOT_WRITE, trouble.text)
-    for line in done.lines(state):
+    for line in done.lines(settings.state):
         click.echo(line)
     sys.exit(NEEDS_A_PERSON if done.unreadable else DONE)
 
@@ -169,7 +169,7 @@ def exit_code(outlook: Outlook) -> int:
 @click.option("--phase", type=click.Choice([phase.value for phase in Phase]), help="Only these.")
 def jobs(path: Path, as_json: bool, phase: str | None) -> None:
     """List the copies."""
-    found = _with_queue(path, lambda queue: queue.jobs(Phase(phase) if phase else None))
+    found = _with_queue(read_configuration(path), lambda queue: queue.jobs(Phase(phase) if phase else None))
     if as_json:
         click.echo(json.dumps([_listed(job) for job in found]))
         return
@@ -209,15 +209,15 @@ def retry(path: Path, accounts: tuple[str, ...], everything: bool, moved: bool, 
         fail(USAGE, "name accounts, or say --all")
     if recopy and everything:
         fail(USAGE, "--recopy is said of accounts by name")
-    accounts = _addresses(path, accounts)
+    settings = read_configuration(path)
+    accounts = _addresses(settings, accounts)
     if recopy:
-        _with_store(path, lambda store: _allow_recopy(store, accounts))
+        _with_store(settings, lambda store: _allow_recopy(store, accounts))
     if moved:
-        settings = read_configuration(path)
         named = None if everything else accounts
-        count = _with_queue(path, lambda queue: queue.move(named, lambda name: _source_of(settings, name)))
+        count = _with_queue(settings, lambda queue: queue.move(named, lambda name: _source_of(settings, name)))
         _say_count(count, "moved to the old server that is configured now", ())
-    count = _with_queue(path, lambda queue: queue.retry(None if everything else accounts))
+    count = _with_queue(settings, lambda queue: queue.retry(None if everything else accounts))
     _say_count(count, "run again now", accounts)
 
 
@@ -245,9 +245,9 @@ def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) 
 
     if accounts and (everything or domain):
         fail(USAGE, "name accounts, or say --all or --domain, not both")
-    accounts = _addresses(path, accounts)
-    opens = opens_mailboxes(read_configuration(path))
-    found = _with_store(path, lambda store: queue_deltas(store, accounts or None, domain=domain, opens=opens))
+    settings = read_configuration(path)
+    accounts, opens = _addresses(settings, accounts), opens_mailboxes(settings)
+    found = _with_store(settings, lambda store: queue_deltas(store, accounts or None, domain=domain, opens=opens))
     click.echo(f"{len(found.queued)} final passes queued, {len(found.under_way)} under way already")
     for line in lines_of(found):
         click.echo(line, err=True)
@@ -261,14 +261,15 @@ def delta(path: Path, accounts: tuple[str, ...], everything: bool, domain: str) 
 @click.option("--reason", default="held by the operator", show_default=True)
 def hold(path: Path, accounts: tuple[str, ...], reason: str) -> None:
     """Hold copies until `retry`; one that runs is stopped."""
-    accounts = _addresses(path, accounts)
-    count = _with_queue(path, lambda queue: queue.hold_accounts(accounts, reason))
+    settings = read_configuration(path)
+    accounts = _addresses(settings, accounts)
+    count = _with_queue(settings, lambda queue: queue.hold_accounts(accounts, reason))
     _say_count(count, "held", accounts)
 
 
-def _addresses(path: Path, accounts: Sequence[str]) -> tuple[str, ...]:
+def _addresses(settings: Settings, accounts: Sequence[str]) -> tuple[str, ...]:
     """The accounts with their domains: a bare name is of the main domain, as everywhere."""
-    main_domain = read_configuration(path).communigate.main_domain if accounts else ""
+    main_domain = settings.communigate.main_domain
     return tuple(qualify(account, main_domain) or account for account in accounts)
 
 
@@ -283,17 +284,14 @@ def keeps_done(settings: Settings) -> bool:
     return settings.state.keeps_passwords
 
 
-def _with_queue(path: Path, act: Callable[[LedgerQueue], Coroutine[Any, Any, T]]) -> T:
+def _with_queue(settings: Settings, act: Callable[[LedgerQueue], Coroutine[Any, Any, T]]) -> T:
     from migrator.ledger.jobs import LedgerQueue
 
-    keep_done = keeps_done(read_configuration(path))
-    return _with_store(path, lambda store: act(LedgerQueue(store, keep_done=keep_done)))
+    return _with_store(settings, lambda store: act(LedgerQueue(store, keep_done=keeps_done(settings))))
 
 
-def _with_store(path: Path, act: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+def _with_store(settings: Settings, act: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
     from migrator.ledger.store import Store
-
-    settings = read_configuration(path)
 
     async def run() -> T:
         store = Store(settings.state.path)
