@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-_SLEW: Final = (
-    5.0  # seconds between two looks that are no setting: NTP slews by milliseconds, a sleep is as good as one
-)
+# seconds between two looks that are no setting: NTP slews by milliseconds, a sleep is as good as one
+_SLEW: Final = 5.0
 _DOUBT: Final = 3600.0  # seconds until a clock that was set is believed where what follows cannot be taken back
 
 

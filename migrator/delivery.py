@@ -33,7 +33,7 @@ from migrator.tally import Tally
 from migrator.transformer import transform
 from wire.imap.append import UNASKED_LIMIT, Letter, OutOfStep, Pipeline
 from wire.imap.results import Appended, Summary
-from wire.imap.transfer import NIL_SENT, Body, Fetcher
+from wire.imap.transfer import Body, Fetcher
 from wire.outcome import MessageRefused, Temporary, Throttled, Trouble
 
 BATCH_MESSAGES: Final = 200  # one commit for each: the fsync is shared well enough
@@ -153,7 +153,7 @@ class Delivery:
                     yield chunk
 
     async def _take(self, body: Body) -> None:
-        if body.trouble == NIL_SENT and self._summaries[body.uid].size == 0:
+        if body.nil and self._summaries[body.uid].size == 0:
             body = replace(body, size=0, trouble="", content=b"")
         if body.size is None:
             if body.later:

@@ -36,9 +36,8 @@ _FILE_LIMIT: Final = 4096  # bytes of a key file: one short line
 
 
 Later = Callable[[float, Callable[[], None]], object]
-_Pair = tuple[
-    bytes, nacl.public.Box, "count[int]"
-]  # its public half, what it seals with, and the number of the next box
+# its public half, what it seals with, and the number of the next box
+_Pair = tuple[bytes, nacl.public.Box, "count[int]"]
 
 
 class Sealer:

@@ -37,9 +37,9 @@ class Body:
     trouble: str = ""
     content: bytes | None = None
     later: bool = False  # the server may give it another time
+    nil: bool = False  # the server sent NIL for it: an empty one, where its size says so
 
 
-NIL_SENT: Final = "the server sent NIL for the message"  # an empty one, where its size says so
 _RFC822: Final = frozenset({"RFC822", "RFC822.TEXT", "RFC822.HEADER"})
 _UID: Final = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.IGNORECASE)
 # What nearly every server says; all else takes the longer way through the parser.
@@ -182,7 +182,7 @@ class Fetcher:
         uid = self._take_due(read_number(items["UID"]) if "UID" in items else self.next_due)
         if isinstance(found[0], bytes):
             return Body(uid, len(found[0]), _pieces(found[0]), content=found[0])
-        return Body(uid, None, _pieces(b""), NIL_SENT)
+        return Body(uid, None, _pieces(b""), "the server sent NIL for the message", nil=True)
 
     def _without_content(self, uids: list[int], reply: Completed) -> None:
         """The end of a command: what it did not bring is gone, or not given."""
